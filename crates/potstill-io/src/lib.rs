@@ -1,0 +1,1 @@
+//! Guarded safetensors reading and writing, atomic files, images to pixels.

@@ -1,0 +1,1 @@
+//! UNet, VAE, CLIP, tokenizer, noise schedules and samplers.

@@ -1,0 +1,1 @@
+//! The Node addon: conversions, handles, one engine thread per device.

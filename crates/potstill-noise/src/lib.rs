@@ -1,0 +1,1 @@
+//! Seeds, timesteps, torch-exact and counter-based noise.

@@ -1,0 +1,1 @@
+//! Verification in a browser or in Node without a native binary.
