@@ -1,0 +1,31 @@
+import type { Progress } from '../progress.ts';
+import type { Context } from './command.ts';
+
+/** The context of one command line, and what it has come to. */
+export class Output implements Context {
+  readonly json: boolean;
+  readonly progress: Progress;
+  readonly signal: AbortSignal;
+  readonly #stdout: { write(text: string): unknown };
+  #exitCode = 0;
+
+  constructor(stdout: { write(text: string): unknown }, json: boolean, progress: Progress, signal: AbortSignal) {
+    this.#stdout = stdout;
+    this.json = json;
+    this.progress = progress;
+    this.signal = signal;
+  }
+
+  get exitCode(): number {
+    return this.#exitCode;
+  }
+
+  result(document: unknown, text: () => string): void {
+    const written = this.json ? JSON.stringify(document, null, 2) : text();
+    this.#stdout.write(written.endsWith('\n') ? written : `${written}\n`);
+  }
+
+  failCheck(): void {
+    this.#exitCode = 1;
+  }
+}

@@ -1,0 +1,56 @@
+import type { CommandModule } from './command.ts';
+
+/** A command as `potstill --help` shows it; its file is imported only when it is called. */
+export interface RegisteredCommand {
+  readonly name: string;
+  readonly summary: string;
+  readonly load: () => Promise<CommandModule>;
+}
+
+/** The commands that are built, in the order of the help text. */
+export const COMMANDS: readonly RegisteredCommand[] = [];
+
+/**
+ * Commands of the design that are not built yet. They exit with code 2 and say so by name. A command with
+ * subcommands of which only some are built stands here with the missing ones (`recipe migrate`).
+ */
+export const NOT_BUILT: readonly string[] = [
+  'demo',
+  'init',
+  'doctor',
+  'recipe check',
+  'recipe print',
+  'recipe schema',
+  'recipe migrate',
+  'recipe import',
+  'cache build',
+  'cache verify',
+  'cache ls',
+  'cache stats',
+  'cache seal',
+  'cache gc',
+  'cache export',
+  'cache import',
+  'train',
+  'sample',
+  'lora inspect',
+  'lora convert',
+  'lora scale',
+  'lora merge',
+  'lora extract',
+  'lora resize',
+  'lora back-merge',
+  'model inspect',
+  'model convert',
+  'model quantize',
+  'model pull',
+  'model push',
+  'probe unet',
+  'probe text',
+  'probe vae',
+  'probe noise',
+  'probe sample',
+  'report',
+  'watch',
+  'bench',
+];
