@@ -8,7 +8,9 @@ export interface RegisteredCommand {
 }
 
 /** The commands that are built, in the order of the help text. */
-export const COMMANDS: readonly RegisteredCommand[] = [];
+export const COMMANDS: readonly RegisteredCommand[] = [
+  { name: 'report', summary: 'a self-contained HTML page of a run', load: () => import('./report.ts') },
+];
 
 /**
  * Commands of the design that are not built yet. They exit with code 2 and say so by name. A command with
@@ -50,7 +52,6 @@ export const NOT_BUILT: readonly string[] = [
   'probe vae',
   'probe noise',
   'probe sample',
-  'report',
   'watch',
   'bench',
 ];

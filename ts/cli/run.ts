@@ -1,7 +1,7 @@
-import { createRequire } from 'node:module';
 import type { WriteStream } from 'node:tty';
 import { Command, CommanderError } from 'commander';
 import { inputError, type PotstillError, toPotstillError } from '../errors.ts';
+import { packageVersion } from '../version.ts';
 import { exitCodeOf, formatError } from './failure.ts';
 import { catchInterrupts } from './interrupts.ts';
 import { missingCommand } from './missing.ts';
@@ -82,9 +82,4 @@ function asError(thrown: unknown): PotstillError {
   return inputError('ERR_USAGE', what, {
     remedy: suggestion.length > 0 ? suggestion.join(' ').replace(/^\(|\)$/g, '') : 'See `potstill --help`.',
   });
-}
-
-function packageVersion(): string {
-  const { version } = createRequire(import.meta.url)('../../package.json') as { version: string };
-  return version;
 }

@@ -1,7 +1,7 @@
-import { z } from "zod";
+import { z } from 'zod';
 
 const model = z.strictObject({
-  id: z.enum(["teacher", "student", "undistilled"]),
+  id: z.enum(['teacher', 'student', 'undistilled']),
   label: z.string(),
   /** Classifier-free guidance scale; 1 means that only the conditional prediction is computed. */
   guidance: z.number(),
@@ -42,4 +42,4 @@ export const evaluationSchema = z.strictObject({
 /** See {@link evaluationSchema}. */
 export type Evaluation = z.infer<typeof evaluationSchema>;
 /** One of the three models that are compared. */
-export type EvaluatedModel = Evaluation["models"][number];
+export type EvaluatedModel = Evaluation['models'][number];

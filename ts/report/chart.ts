@@ -1,5 +1,5 @@
-import { type Html, html } from "./html.ts";
-import { formatTick, logTicks, niceTicks } from "./ticks.ts";
+import { type Html, html } from './html.ts';
+import { formatTick, logTicks, niceTicks } from './ticks.ts';
 
 /** One line of a chart. */
 export interface Series {
@@ -39,12 +39,11 @@ export function lineChart(options: ChartOptions): Html {
   if (xs.length === 0) return html`<p class="empty">${options.title}: nothing recorded.</p>`;
   const [x0, x1] = range(xs);
   const [y0, y1] = pad(range(ys));
-  const left = (x: number): number =>
-    MARGIN.left + ((x - x0) / (x1 - x0 || 1)) * (WIDTH - MARGIN.left - MARGIN.right);
+  const left = (x: number): number => MARGIN.left + ((x - x0) / (x1 - x0 || 1)) * (WIDTH - MARGIN.left - MARGIN.right);
   const top = (y: number): number =>
     HEIGHT - MARGIN.bottom - ((scale(y) - y0) / (y1 - y0 || 1)) * (HEIGHT - MARGIN.top - MARGIN.bottom);
-  const path = (points: Series["points"]): string =>
-    points.map(([x, y], index) => `${index === 0 ? "M" : "L"}${left(x).toFixed(1)} ${top(y).toFixed(1)}`).join("");
+  const path = (points: Series['points']): string =>
+    points.map(([x, y], index) => `${index === 0 ? 'M' : 'L'}${left(x).toFixed(1)} ${top(y).toFixed(1)}`).join('');
 
   const yTicks = options.log === true ? logTicks(10 ** y0, 10 ** y1) : niceTicks(y0, y1);
   return html`<figure class="chart" data-series="${JSON.stringify(series)}" data-frame="${JSON.stringify([x0, x1, MARGIN.left, WIDTH - MARGIN.right, WIDTH])}">
@@ -88,7 +87,7 @@ function pad([min, max]: [number, number]): [number, number] {
   return [min - room, max + room];
 }
 
-function thin(points: Series["points"]): Series["points"] {
+function thin(points: Series['points']): Series['points'] {
   if (points.length <= MAX_POINTS) return points;
   const size = Math.ceil(points.length / MAX_POINTS);
   const buckets: [number, number][] = [];
@@ -101,7 +100,7 @@ function thin(points: Series["points"]): Series["points"] {
 }
 
 /** Exponential moving average, corrected for its start (as Adam corrects its moments). */
-function smooth(points: Series["points"]): Series["points"] {
+function smooth(points: Series['points']): Series['points'] {
   let sum = 0;
   let weight = 0;
   return points.map(([x, y]) => {

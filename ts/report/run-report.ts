@@ -1,16 +1,5 @@
-import type { Evaluation } from "../evaluate/evaluation.ts";
-
-/** One line of a run's `metrics.jsonl`. */
-export interface MetricsRow {
-  readonly step: number;
-  readonly loss: number;
-  readonly lr: number;
-  readonly gradNorm: number;
-  readonly secondsPerStep: number;
-  readonly samples: number;
-  /** `loss/<teacher>` and whatever else a method logs. */
-  readonly [name: string]: number;
-}
+import type { Evaluation } from '../evaluate/evaluation.ts';
+import type { StepMetrics } from '../train/metrics.ts';
 
 /** Pictures made while training, at one step. */
 export interface StepSamples {
@@ -22,7 +11,7 @@ export interface StepSamples {
 export interface VerificationRow {
   readonly subject: string;
   /** What verification should find here: nothing in a good cache, something in a damaged copy. */
-  readonly expected: "clean" | "damage";
+  readonly expected: 'clean' | 'damage';
   readonly entries: number;
   /** Codes of the findings, without repetition. */
   readonly findings: readonly string[];
@@ -35,7 +24,7 @@ export interface VerificationRow {
 export interface RunReport {
   readonly name: string;
   readonly recipe: Readonly<Record<string, unknown>>;
-  readonly metrics: readonly MetricsRow[];
+  readonly metrics: readonly StepMetrics[];
   readonly samples: readonly StepSamples[];
   readonly verification: readonly VerificationRow[];
   readonly evaluation?: Evaluation;
