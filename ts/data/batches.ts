@@ -4,10 +4,14 @@ import { seedOf, uniforms } from './philox.ts';
 
 /** One row of a batch, before any tensor exists. */
 export interface BatchRow extends Entry {
+  /** Index of the sample whose caption is used: the row's own, except where captions are shuffled on purpose. */
+  readonly caption: number;
   /** Whether the caption is replaced by the unconditional text. */
   readonly dropped: boolean;
   /** Seed of fresh noise and timestep for this row of this step. */
   readonly drawSeed: bigint;
+  /** Number and count of the stratum that a fresh timestep is drawn from. */
+  readonly stratum: readonly [k: number, of: number];
 }
 
 /** What fixes the data of a run; the same options give the same batches on any machine. */
@@ -51,7 +55,13 @@ export class BatchPlan {
       if (entry === undefined) throw new RangeError(`position ${position} lies outside of the data`);
       const chance = samples[entry.sample]?.captionDropout ?? 0;
       const dropped = chance > 0 && (uniforms(seedOf('dropout', seed, position), 1)[0] ?? 0) < chance;
-      return { ...entry, dropped, drawSeed: seedOf('draw', seed, position) };
+      return {
+        ...entry,
+        caption: entry.sample,
+        dropped,
+        drawSeed: seedOf('draw', seed, position),
+        stratum: [0, 1],
+      };
     });
   }
 }
