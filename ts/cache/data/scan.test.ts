@@ -1,0 +1,84 @@
+import { createHash } from 'node:crypto';
+import { mkdtemp, rm, writeFile } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import { type DataSource, scanData } from './scan.ts';
+
+let folder: string;
+beforeEach(async () => {
+  folder = await mkdtemp(join(tmpdir(), 'potstill-scan-'));
+});
+afterEach(() => rm(folder, { recursive: true }));
+
+const measure = async (): Promise<{ width: number; height: number }> => ({ width: 64, height: 32 });
+const digest = (text: string): string => createHash('sha256').update(text).digest('hex');
+
+function source(overrides: Partial<DataSource> = {}): DataSource {
+  const size = { width: 32, height: 32 };
+  return { images: folder, captions: 'txt', size, flip: false, repeats: 1, captionDropout: 0, ...overrides };
+}
+
+async function add(name: string, bytes: string, caption: string): Promise<void> {
+  await writeFile(join(folder, `${name}.png`), bytes);
+  await writeFile(join(folder, `${name}.txt`), caption);
+}
+
+describe('scanData', () => {
+  it('keys by content: names and copies make no difference', async () => {
+    await add('z', 'one', 'a fox');
+    await add('a', 'two', 'a cat');
+    await add('copy', 'one', 'a fox');
+    await add('other-caption', 'one', 'a red fox');
+    const scan = await scanData([source({ repeats: 3, captionDropout: 0.1 })], measure);
+    expect(scan.captions).toEqual(['', 'a cat', 'a fox', 'a red fox']);
+    const byImage = [digest('one'), digest('two')].sort();
+    expect(scan.views).toEqual(byImage.map((image) => ({ image, view: '32x32+16+0' })));
+    const one = byImage.indexOf(digest('one'));
+    const pairs = scan.samples.map(({ view, caption }) => [view === one ? 'one' : 'two', scan.captions[caption]]);
+    expect(pairs.sort()).toEqual([
+      ['one', 'a fox'],
+      ['one', 'a red fox'],
+      ['two', 'a cat'],
+    ]);
+    const trained = scan.training.map(({ sample, repeats }) => [
+      scan.captions[scan.samples[sample]?.caption ?? 0],
+      repeats,
+    ]);
+    expect(trained).toEqual([
+      ['a cat', 3],
+      ['a fox', 3],
+      ['a red fox', 3],
+      ['a fox', 3],
+    ]);
+    expect(scan.files.get(digest('two'))).toBe(join(folder, 'a.png'));
+  });
+
+  it('adds mirrored views and keeps sizes together', async () => {
+    await add('a', 'one', 'a fox');
+    const small = source({ flip: true });
+    const large = source({ size: { width: 64, height: 32 } });
+    const scan = await scanData([large, small], measure);
+    expect(scan.views.map(({ view }) => view)).toEqual(['32x32+16+0', '32x32+16+0f', '64x32+0+0']);
+    expect(scan.training.map(({ sample }) => sample)).toEqual([2, 0, 1]);
+  });
+
+  it('refuses sizes that the VAE cannot halve three times, and empty folders', async () => {
+    await expect(scanData([source()], measure)).rejects.toMatchObject({ code: 'ERR_DATA_NO_IMAGES', where: folder });
+    await expect(scanData([source({ images: join(folder, 'none') })], measure)).rejects.toMatchObject({
+      code: 'ERR_DATA_NO_FOLDER',
+    });
+    await add('a', 'one', 'a fox');
+    await expect(scanData([source({ size: { width: 100, height: 32 } })], measure)).rejects.toMatchObject({
+      code: 'ERR_DATA_SIZE',
+    });
+  });
+
+  it('passes on what an image cannot be read for', async () => {
+    await add('a', 'one', 'a fox');
+    const broken = async (): Promise<never> => {
+      throw new Error('no picture');
+    };
+    await expect(scanData([source()], broken)).rejects.toThrow('no picture');
+  });
+});
