@@ -1,0 +1,101 @@
+import type { Progress } from '../progress.ts';
+import { MetricsLog } from './metrics.ts';
+import type { Trainer } from './trainer.ts';
+import type { Validation, ValidationFigures } from './validation.ts';
+
+/** What happens around the updates; all of it may be left to the loop's caller. */
+export interface LoopOptions {
+  readonly trainer: Trainer;
+  /** Finished updates at the start: 0, or those of the checkpoint. */
+  readonly from: number;
+  /** Samples in one update: batch × accumulation. */
+  readonly samplesPerStep: number;
+  /** Seconds that earlier parts of the run took. */
+  readonly secondsBefore: number;
+  readonly metricsPath: string;
+  readonly checkpointEvery: number;
+  /** Writes a checkpoint of the state after `step` updates. */
+  readonly checkpoint: (step: number, seconds: number) => Promise<void>;
+  readonly validation: { readonly every: number; readonly measure: Validation } | undefined;
+  readonly sampling: { readonly every: number; readonly draw: (step: number) => Promise<void> } | undefined;
+  /** Asked between updates; once aborted, a checkpoint is written and the loop ends. */
+  readonly signal: AbortSignal;
+  readonly progress: Progress;
+}
+
+/** Where a loop ended. */
+export interface LoopResult {
+  /** Finished updates. */
+  readonly step: number;
+  readonly interrupted: boolean;
+  /** Loss of the last update; undefined when there was none to do. */
+  readonly loss: number | undefined;
+  /** Seconds of all updates so far, those of earlier parts included. */
+  readonly seconds: number;
+  readonly validation: ValidationFigures | undefined;
+}
+
+/** Significant digits of a loss on a progress line. */
+const SHOWN_DIGITS = 4;
+
+/**
+ * Updates until the end of the run or an interruption. The order within a step is fixed: update, validation, metrics,
+ * samples, checkpoint; so the log never lacks a step that a checkpoint contains.
+ */
+export async function runLoop(options: LoopOptions): Promise<LoopResult> {
+  const { trainer, from, progress, signal, validation, sampling } = options;
+  const { steps } = trainer.parts;
+  const log = await MetricsLog.open(options.metricsPath, from);
+  using task = progress.start('training', { total: steps - from, unit: 'steps' });
+  let step = from;
+  let saved = from;
+  let seconds = options.secondsBefore;
+  let loss: number | undefined;
+  let validated: ValidationFigures | undefined;
+  const isDue = (every: number): boolean => step % every === 0 || step === steps;
+  const save = async (): Promise<void> => {
+    await log.sync();
+    await options.checkpoint(step, seconds);
+    saved = step;
+  };
+  try {
+    while (step < steps && !signal.aborted) {
+      const start = performance.now();
+      const { also, ...figures } = await trainer.update(step);
+      const secondsPerStep = (performance.now() - start) / 1000;
+      step += 1;
+      seconds += secondsPerStep;
+      loss = figures.loss;
+      if (validation !== undefined && isDue(validation.every)) {
+        validated = await validation.measure.measure(step);
+        progress.log(`step ${step}: ${describe(validated)}`);
+      }
+      const measured = validation !== undefined && isDue(validation.every) ? validated : undefined;
+      await log.append({
+        step,
+        ...figures,
+        secondsPerStep,
+        samples: step * options.samplesPerStep,
+        ...also,
+        ...(measured === undefined ? {} : { 'validation/loss': measured.loss }),
+        ...(measured?.shuffledCaptions === undefined
+          ? {}
+          : { 'validation/shuffledCaptions': measured.shuffledCaptions }),
+      });
+      task.set(step - from);
+      task.note(`loss ${loss.toPrecision(SHOWN_DIGITS)}`);
+      if (sampling !== undefined && isDue(sampling.every)) await sampling.draw(step);
+      if (isDue(options.checkpointEvery)) await save();
+    }
+    if (saved !== step) await save();
+  } finally {
+    await log.close();
+  }
+  return { step, interrupted: step < steps, loss, seconds, validation: validated };
+}
+
+function describe({ loss, shuffledCaptions }: ValidationFigures): string {
+  const shuffled =
+    shuffledCaptions === undefined ? '' : `, with shuffled captions ${shuffledCaptions.toPrecision(SHOWN_DIGITS)}`;
+  return `validation loss ${loss.toPrecision(SHOWN_DIGITS)}${shuffled}`;
+}

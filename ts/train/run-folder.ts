@@ -1,0 +1,151 @@
+import { mkdir, readdir, readFile, rm, writeFile } from 'node:fs/promises';
+import { hostname } from 'node:os';
+import { join } from 'node:path';
+import { inputError } from '../errors.ts';
+import type { ResolvedRecipe } from '../recipe/index.ts';
+import { type Checkpoint, listCheckpoints, readJsonIfThere, writeDurably } from './checkpoints.ts';
+import { differingKeys, inWords } from './differences.ts';
+
+/**
+ * Parts of a recipe that change no bit of what is trained: a run may be resumed with others. They say for people what it
+ * is, where things lie (the cache is known by its seals, wherever it lies), and what is written or looked at on the way.
+ */
+const FREE_KEYS = [
+  '$schema',
+  'name',
+  'output',
+  'cache.dir',
+  'sampling',
+  'training.checkpoint',
+  'training.validation.every',
+  'training.save',
+];
+
+/** Holds host and process of who writes into the folder. */
+const LOCK = '.lock';
+
+/** Differences named in an error message; beyond these a list helps nobody. */
+const MAX_NAMED_DIFFERENCES = 8;
+
+/** The folder of a run. */
+export interface RunFolder {
+  readonly path: string;
+  readonly checkpoints: string;
+  readonly metrics: string;
+  readonly samples: string;
+  /** The trained student: a diffusers UNet folder. */
+  readonly student: string;
+  /** Checkpoint to go on from; none for a fresh run. */
+  readonly resumeFrom: Checkpoint | undefined;
+  /** Releases the folder for other processes. */
+  release(): Promise<void>;
+}
+
+/**
+ * Opens a run's folder: makes it for a fresh run, checks that it is the same recipe's for a resumed one, and keeps other
+ * processes out until it is released.
+ *
+ * @throws PotstillError when the folder belongs to another recipe or process, holds something else, or holds a run
+ * already and `resume` is not set
+ */
+export async function openRunFolder(path: string, recipe: ResolvedRecipe, resume: boolean): Promise<RunFolder> {
+  const checkpoints = join(path, 'checkpoints');
+  const recipePath = join(path, 'recipe.json');
+  await requireOurFolder(path);
+  const before = await readJsonIfThere(recipePath);
+  if (before !== undefined) requireSameRecipe(path, before, recipe);
+  const resumeFrom = (await listCheckpoints(checkpoints)).at(-1);
+  if (resumeFrom !== undefined && !resume) {
+    throw inputError('ERR_RUN_EXISTS', `the folder holds a run of this recipe, at step ${resumeFrom.step}`, {
+      where: path,
+      remedy: 'Add --resume to go on with it, or name another `output`.',
+    });
+  }
+  await mkdir(path, { recursive: true });
+  const release = await lock(path);
+  await writeDurably(recipePath, `${JSON.stringify(recipe, undefined, 2)}\n`);
+  return {
+    path,
+    checkpoints,
+    metrics: join(path, 'metrics.jsonl'),
+    samples: join(path, 'samples'),
+    student: join(path, 'student'),
+    resumeFrom,
+    release,
+  };
+}
+
+/** A folder with files of its own and no `recipe.json` is somebody else's: nothing is written into it. */
+async function requireOurFolder(path: string): Promise<void> {
+  const names = await readdir(path).catch((error: NodeJS.ErrnoException): string[] => {
+    if (error.code === 'ENOENT') return [];
+    throw error;
+  });
+  if (names.length === 0 || names.includes('recipe.json') || names.every((name) => name === LOCK)) return;
+  throw inputError('ERR_RUN_FOREIGN_FOLDER', 'the folder is not empty and holds no run', {
+    where: path,
+    remedy: 'Name another folder as `output` in the recipe.',
+  });
+}
+
+/** Compares what fixes a run's bits; steps may grow while the schedule is constant, for then no past step changes. */
+function requireSameRecipe(path: string, before: unknown, after: ResolvedRecipe): void {
+  const free = new Set(FREE_KEYS);
+  if (after.training.schedule.id === 'constant') free.add('training.steps');
+  const differing = differingKeys(before, after).filter((key) => ![...free].some((name) => isWithin(key, name)));
+  if (differing.length === 0) return;
+  const named = differing
+    .slice(0, MAX_NAMED_DIFFERENCES)
+    .map((key) => `${key} (${inWords(valueAt(before, key))}, now ${inWords(valueAt(after, key))})`);
+  const more = differing.length - named.length;
+  throw inputError(
+    'ERR_RUN_OTHER_RECIPE',
+    `the folder holds a run of another recipe: ${named.join(', ')}${more > 0 ? ` and ${more} more` : ''}`,
+    { where: join(path, 'recipe.json'), remedy: 'Name another folder as `output`, or set these keys back.' },
+  );
+}
+
+function isWithin(key: string, name: string): boolean {
+  return key === name || key.startsWith(`${name}.`) || key.startsWith(`${name}[`);
+}
+
+/** The value at a path of {@link differingKeys}. */
+function valueAt(value: unknown, path: string): unknown {
+  let at = value;
+  for (const key of path.split(/[.[\]]/).filter((part) => part !== '')) {
+    if (typeof at !== 'object' || at === null) return undefined;
+    at = (at as Record<string, unknown>)[key];
+  }
+  return at;
+}
+
+/** Keeps a second process out of a run's folder. A lock whose process died on this machine is taken over. */
+async function lock(path: string): Promise<() => Promise<void>> {
+  const file = join(path, LOCK);
+  const owner = `${hostname()} ${process.pid}\n`;
+  for (;;) {
+    try {
+      await writeFile(file, owner, { flag: 'wx' });
+      return () => rm(file, { force: true });
+    } catch (error) {
+      if ((error as NodeJS.ErrnoException).code !== 'EEXIST') throw error;
+    }
+    const [host, pid] = (await readFile(file, 'utf8').catch(() => '')).trim().split(' ');
+    if (host !== undefined && pid !== undefined && !(host === hostname() && !isAlive(Number(pid)))) {
+      throw inputError('ERR_RUN_BUSY', `process ${pid} on ${host} is writing into this run`, {
+        where: path,
+        remedy: `Wait for it or stop it; if it is gone, remove ${file}.`,
+      });
+    }
+    await rm(file, { force: true });
+  }
+}
+
+function isAlive(pid: number): boolean {
+  try {
+    process.kill(pid, 0);
+    return true;
+  } catch (error) {
+    return (error as NodeJS.ErrnoException).code === 'EPERM';
+  }
+}
