@@ -1,9 +1,10 @@
 """Trains the demo's VAE: 128x128 pictures to 4x16x16 latents and back.
 
-Three phases: random 64x64 crops (a quarter of the work each), then whole pictures, then the decoder alone with the encoder
-fixed. Loss: absolute and squared error plus the absolute error of finite differences (for outlines, where a perceptual
-network would be used if one were at hand) and a very small KL term. Weights are averaged; a checkpoint is written every
-few minutes, so that it can be stopped and started again at will.
+Random 64x64 crops first (a quarter of the work each), then whole pictures; half-way the encoder is fixed, so that other models
+can be trained on its latents while the decoder goes on. Loss: absolute and squared error, plus the absolute error of finite
+differences (for outlines, where a perceptual network would be used if one were at hand) and of colours averaged over 8x8
+pixels (hues come late without it), and a very small KL term. Weights are averaged; a checkpoint is written every few
+minutes, so that it can be stopped and started again at will.
 
     python train_vae.py --package DIR --out DIR [--minutes 50]
 """
@@ -28,7 +29,7 @@ CONFIG = dict(
     block_out_channels=[32, 64, 64, 64], scaling_factor=1.0)
 LEARNING_RATE, WARMUP = 2e-3, 100
 KL_WEIGHT = 1e-6
-CROP_SHARE = 0.6  # of the time
+ENCODER_SHARE, CROP_SHARE = 0.5, 0.6  # of the time: the encoder is fixed, then crops end
 CROPS, WHOLES = 16, 8  # batch sizes
 
 
@@ -61,7 +62,8 @@ def loss_of(vae, x, bf16):
     y, mean, logvar = y.float(), posterior.mean.float(), posterior.logvar.float()
     kl = 0.5 * (mean**2 + logvar.exp() - 1 - logvar).sum((1, 2, 3)).mean()
     l1, mse, edge = (y - x).abs().mean(), ((y - x) ** 2).mean(), (edges(y) - edges(x)).abs().mean()
-    return l1 + mse + edge + KL_WEIGHT * kl, l1
+    colour = (F.avg_pool2d(y, 8) - F.avg_pool2d(x, 8)).abs().mean()
+    return l1 + mse + edge + colour + KL_WEIGHT * kl, l1
 
 
 @torch.no_grad()
@@ -76,6 +78,19 @@ def save_grid(path, *rows):
     rows = [torch.cat(list(r), 2) for r in rows]
     picture = torch.cat(rows, 1).permute(1, 2, 0)
     Image.fromarray(((picture + 1) * 127.5).round().clamp(0, 255).byte().numpy()).save(path)
+
+
+@torch.no_grad()
+def fix_encoder(vae, mean, pictures, out):
+    """Gives both models the averaged encoder, stops its training, measures the scaling factor and saves the VAE."""
+    for part in ("encoder", "quant_conv"):
+        getattr(vae, part).load_state_dict(getattr(mean, part).state_dict())
+        getattr(vae, part).requires_grad_(False)
+    x = torch.from_numpy(pictures).permute(0, 3, 1, 2).float() / 127.5 - 1
+    latents = torch.cat([mean.encode(part).latent_dist.mode() for part in x.split(16)])
+    mean.register_to_config(scaling_factor=round(1 / latents.std().item(), 5))
+    mean.save_pretrained(out / "vae")
+    return latents
 
 
 def main():
@@ -108,8 +123,12 @@ def main():
     rng = np.random.default_rng(step)
     budget, last, shown = args.minutes * 60, time.time(), 0.0
     since_save = used
+    latents = None
     while used < budget:
         progress = used / budget
+        if progress > ENCODER_SHARE and latents is None:
+            latents = fix_encoder(vae, mean, train, args.out)
+            print("encoder fixed", flush=True)
         crops = progress < CROP_SHARE
         lr = LEARNING_RATE * min(1, (step + 1) / WARMUP) * (0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * progress)))
         for group in optimizer.param_groups:
@@ -139,11 +158,8 @@ def main():
             state_file.with_suffix(".tmp").rename(state_file)
             last = time.time()
 
-    mean.eval()
-    with torch.no_grad():
-        x = torch.from_numpy(train).permute(0, 3, 1, 2).float() / 127.5 - 1
-        latents = torch.cat([mean.encode(part).latent_dist.mode() for part in x.split(16)])
-    mean.register_to_config(scaling_factor=round(1 / latents.std().item(), 5))
+    if latents is None:
+        latents = fix_encoder(vae, mean, train, args.out)
     mean.save_pretrained(args.out / "vae")
     mae, psnr, _ = measure(mean, check)
     (args.out / "vae-metrics.json").write_text(json.dumps(dict(
