@@ -1,9 +1,9 @@
 import { createHash } from 'node:crypto';
-import { mkdtemp, rm, writeFile } from 'node:fs/promises';
+import { mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
-import { type DataSource, scanData } from './scan.ts';
+import { type DataSource, type InspectImage, scanData } from './scan.ts';
 
 let folder: string;
 beforeEach(async () => {
@@ -11,8 +11,13 @@ beforeEach(async () => {
 });
 afterEach(() => rm(folder, { recursive: true }));
 
-const measure = async (): Promise<{ width: number; height: number }> => ({ width: 64, height: 32 });
-const digest = (text: string): string => createHash('sha256').update(text).digest('hex');
+const digest = (bytes: string | Uint8Array): string => createHash('sha256').update(bytes).digest('hex');
+/** As if every picture were 64 by 32. */
+const inspect: InspectImage = async (path, { width }) => ({
+  digest: digest(await readFile(path)),
+  left: width === 32 ? 16 : 0,
+  top: 0,
+});
 
 function source(overrides: Partial<DataSource> = {}): DataSource {
   const size = { width: 32, height: 32 };
@@ -30,7 +35,7 @@ describe('scanData', () => {
     await add('a', 'two', 'a cat');
     await add('copy', 'one', 'a fox');
     await add('other-caption', 'one', 'a red fox');
-    const scan = await scanData([source({ repeats: 3, captionDropout: 0.1 })], measure);
+    const scan = await scanData([source({ repeats: 3, captionDropout: 0.1 })], inspect);
     expect(scan.captions).toEqual(['', 'a cat', 'a fox', 'a red fox']);
     const byImage = [digest('one'), digest('two')].sort();
     expect(scan.views).toEqual(byImage.map((image) => ({ image, view: '32x32+16+0' })));
@@ -58,27 +63,25 @@ describe('scanData', () => {
     await add('a', 'one', 'a fox');
     const small = source({ flip: true });
     const large = source({ size: { width: 64, height: 32 } });
-    const scan = await scanData([large, small], measure);
+    const scan = await scanData([large, small], inspect);
     expect(scan.views.map(({ view }) => view)).toEqual(['32x32+16+0', '32x32+16+0f', '64x32+0+0']);
     expect(scan.training.map(({ sample }) => sample)).toEqual([2, 0, 1]);
   });
 
   it('refuses sizes that the VAE cannot halve three times, and empty folders', async () => {
-    await expect(scanData([source()], measure)).rejects.toMatchObject({ code: 'ERR_DATA_NO_IMAGES', where: folder });
-    await expect(scanData([source({ images: join(folder, 'none') })], measure)).rejects.toMatchObject({
+    await expect(scanData([source()], inspect)).rejects.toMatchObject({ code: 'ERR_DATA_NO_IMAGES', where: folder });
+    await expect(scanData([source({ images: join(folder, 'none') })], inspect)).rejects.toMatchObject({
       code: 'ERR_DATA_NO_FOLDER',
     });
     await add('a', 'one', 'a fox');
-    await expect(scanData([source({ size: { width: 100, height: 32 } })], measure)).rejects.toMatchObject({
+    await expect(scanData([source({ size: { width: 100, height: 32 } })], inspect)).rejects.toMatchObject({
       code: 'ERR_DATA_SIZE',
     });
   });
 
   it('passes on what an image cannot be read for', async () => {
     await add('a', 'one', 'a fox');
-    const broken = async (): Promise<never> => {
-      throw new Error('no picture');
-    };
+    const broken = () => Promise.reject(new Error('no picture'));
     await expect(scanData([source()], broken)).rejects.toThrow('no picture');
   });
 });

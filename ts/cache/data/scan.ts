@@ -2,8 +2,7 @@ import { join } from 'node:path';
 import { inputError } from '../../errors.ts';
 import { type Progress, silentProgress } from '../../progress.ts';
 import { type CaptionLayout, readCaptions } from './captions.ts';
-import { sha256OfFile } from './digest.ts';
-import { centreView, type Size, viewKey } from './view.ts';
+import { type Size, viewKey } from './view.ts';
 import { listImages } from './walk.ts';
 
 /** One folder of images with captions, as a recipe's `data` names it, with every choice made. */
@@ -56,10 +55,19 @@ export interface DataScan {
   readonly files: ReadonlyMap<string, string>;
 }
 
-/** Reads the header of an image file; sides as they are after its orientation was applied. */
-export type MeasureImage = (path: string) => Promise<Size>;
+/** What planning must know of an image. */
+export interface InspectedImage {
+  /** SHA-256 of the file, in hex. */
+  readonly digest: string;
+  /** Offsets of the centre crop of the wanted size, in the image scaled to cover it. */
+  readonly left: number;
+  readonly top: number;
+}
 
-/** Files hashed at a time: enough to keep a disk busy without holding more than a few MiB. */
+/** Reads and decodes an image file once, so that what cannot be read is found before anything is built. */
+export type InspectImage = (path: string, size: Size) => Promise<InspectedImage>;
+
+/** Images decoded at a time: enough to keep a disk and some cores busy while few pictures are held. */
 const CONCURRENCY = 4;
 
 interface Found extends PlannedView {
@@ -69,13 +77,13 @@ interface Found extends PlannedView {
 }
 
 /**
- * Finds, measures and digests the images of all sources and pairs them with their captions.
+ * Finds and digests the images of all sources and pairs them with their captions.
  *
  * @throws PotstillError naming the file or folder, for whatever cannot be used
  */
 export async function scanData(
   sources: readonly DataSource[],
-  measure: MeasureImage,
+  inspect: InspectImage,
   options: { readonly progress?: Progress | undefined; readonly signal?: AbortSignal | undefined } = {},
 ): Promise<DataScan> {
   const files = new Map<string, string>();
@@ -88,17 +96,17 @@ export async function scanData(
       total: images.length,
       unit: 'images',
     });
-    const digested = await inParallel(images, CONCURRENCY, async (image) => {
+    const inspected = await inParallel(images, CONCURRENCY, async (image) => {
       options.signal?.throwIfAborted();
       const path = join(source.images, image);
-      const [digest, size] = await Promise.all([sha256OfFile(path), measure(path)]);
+      const result = await inspect(path, source.size);
       task.advance();
-      return { path, digest, size };
+      return { path, ...result };
     });
-    for (const [index, { path, digest, size }] of digested.entries()) {
-      files.set(digest, files.get(digest) ?? path);
+    for (const [index, { path, digest, left, top }] of inspected.entries()) {
+      if (!files.has(digest)) files.set(digest, path);
       for (const flipped of source.flip ? [false, true] : [false]) {
-        const view = viewKey(centreView(size, source.size, flipped));
+        const view = viewKey({ ...source.size, left, top, flipped });
         found.push({ image: digest, view, size: source.size, caption: captions[index] ?? '', source });
       }
     }
