@@ -113,10 +113,11 @@ impl PhiloxNormals {
     #[inline(always)]
     fn batch(&self, first_block: u64, out: &mut [[f32; WORDS]; BATCH]) {
         let mut lanes = [[0u32; BATCH], [0; BATCH], [self.stream; BATCH], [0; BATCH]];
-        for i in 0..BATCH {
+        let [low, high, ..] = &mut lanes;
+        for (i, (low, high)) in low.iter_mut().zip(high).enumerate() {
             let block = first_block.wrapping_add(i as u64);
-            lanes[0][i] = block as u32;
-            lanes[1][i] = (block >> 32) as u32;
+            *low = block as u32;
+            *high = (block >> 32) as u32;
         }
         rounds(&mut lanes, self.key);
         for pair in 0..2 {

@@ -179,6 +179,10 @@ impl TorchGenerator {
 
     #[cfg(target_arch = "x86_64")]
     #[target_feature(enable = "avx2,fma")]
+    #[expect(
+        clippy::redundant_closure,
+        reason = "a closure inherits the target features, a function does not: 17 times the speed"
+    )]
     fn vector_normals_avx2(&mut self, out: &mut [f32]) {
         self.vector_normals(out, |group| box_muller_avx2_class::<Hardware>(group));
     }
@@ -229,7 +233,7 @@ mod tests {
     fn anchors_of_seed_zero() {
         let mut out = [0f32; 4];
         TorchGenerator::new(0).rand(&mut out);
-        assert_eq!(out, [0.496_256_59, 0.768_221_8, 0.088_477_43, 0.132_030_49]);
+        assert_eq!(out, [0.496_256_6, 0.768_221_8, 0.088_477_43, 0.132_030_49]);
         TorchGenerator::new(0).randn(&mut out);
         assert_eq!(out, [1.540_996_1, -0.293_428_9, -2.178_789_4, 0.568_431_26]);
     }

@@ -19,7 +19,7 @@ const LANES: usize = GROUP / 2;
 /// libraries that were not.
 pub const TORCH_CLASS_TOLERANCE: f32 = 1e-5;
 
-const SQRT_HALF: f32 = 0.707106781186547524;
+const SQRT_HALF: f32 = std::f32::consts::FRAC_1_SQRT_2;
 const LN2_HIGH: f32 = 0.693359375;
 const LN2_LOW: f32 = -2.12194440e-4;
 const LN: [f32; 9] = [
