@@ -9,6 +9,7 @@ export interface RegisteredCommand {
 
 /** The commands that are built, in the order of the help text. */
 export const COMMANDS: readonly RegisteredCommand[] = [
+  { name: 'recipe', summary: 'check, print or describe a recipe', load: () => import('./recipe.ts') },
   { name: 'report', summary: 'a self-contained HTML page of a run', load: () => import('./report.ts') },
 ];
 
@@ -20,9 +21,6 @@ export const NOT_BUILT: readonly string[] = [
   'demo',
   'init',
   'doctor',
-  'recipe check',
-  'recipe print',
-  'recipe schema',
   'recipe migrate',
   'recipe import',
   'cache build',

@@ -1,0 +1,4 @@
+export { type PlacedProblem, RecipeError } from './error.ts';
+export { type JsonSchema, recipeJsonSchema } from './json-schema.ts';
+export { type LoadedRecipe, type LoadOptions, loadRecipe, type ResolvedRecipe, resolveRecipe } from './load.ts';
+export { type Recipe, recipeSchema } from './schema.ts';
