@@ -2,7 +2,7 @@
 
     python export_images.py --package DIR --out ../images
 
-Each folder gets a `metadata.jsonl` (`file_name`, `text`), the layout that image folders with captions commonly have.
+Each folder gets a `captions.jsonl`: one line of {"file", "caption"} per picture.
 """
 
 import argparse
@@ -25,9 +25,9 @@ def main():
         folder = args.out / (e["subject"] + ("-held-out" if e["held_out"] else ""))
         folder.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(args.package / "img/google/64" / e["file"], folder / e["file"])
-        lines.setdefault(folder, []).append(json.dumps(dict(file_name=e["file"], text=e["caption"]), ensure_ascii=False))
+        lines.setdefault(folder, []).append(json.dumps(dict(file=e["file"], caption=e["caption"]), ensure_ascii=False))
     for folder, rows in lines.items():
-        (folder / "metadata.jsonl").write_text("\n".join(rows) + "\n", encoding="utf-8")
+        (folder / "captions.jsonl").write_text("\n".join(rows) + "\n", encoding="utf-8")
         print(folder, len(rows))
 
 
