@@ -1,11 +1,14 @@
 import type { Progress } from '../progress.ts';
 import { MetricsLog } from './metrics.ts';
-import type { Trainer } from './trainer.ts';
-import type { Validation, ValidationFigures } from './validation.ts';
+import type { StepFigures } from './trainer.ts';
+import type { ValidationFigures } from './validation.ts';
 
 /** What happens around the updates; all of it may be left to the loop's caller. */
 export interface LoopOptions {
-  readonly trainer: Trainer;
+  /** Performs the update with this number, from 0. */
+  readonly update: (number: number) => Promise<StepFigures>;
+  /** Updates of the whole run. */
+  readonly steps: number;
   /** Finished updates at the start: 0, or those of the checkpoint. */
   readonly from: number;
   /** Samples in one update: batch × accumulation. */
@@ -16,7 +19,9 @@ export interface LoopOptions {
   readonly checkpointEvery: number;
   /** Writes a checkpoint of the state after `step` updates. */
   readonly checkpoint: (step: number, seconds: number) => Promise<void>;
-  readonly validation: { readonly every: number; readonly measure: Validation } | undefined;
+  readonly validation:
+    | { readonly every: number; readonly measure: (step: number) => Promise<ValidationFigures> }
+    | undefined;
   readonly sampling: { readonly every: number; readonly draw: (step: number) => Promise<void> } | undefined;
   /** Asked between updates; once aborted, a checkpoint is written and the loop ends. */
   readonly signal: AbortSignal;
@@ -43,15 +48,14 @@ const SHOWN_DIGITS = 4;
  * samples, checkpoint; so the log never lacks a step that a checkpoint contains.
  */
 export async function runLoop(options: LoopOptions): Promise<LoopResult> {
-  const { trainer, from, progress, signal, validation, sampling } = options;
-  const { steps } = trainer.parts;
+  const { steps, from, progress, signal, validation, sampling } = options;
   const log = await MetricsLog.open(options.metricsPath, from);
   using task = progress.start('training', { total: steps - from, unit: 'steps' });
   let step = from;
   let saved = from;
   let seconds = options.secondsBefore;
   let loss: number | undefined;
-  let validated: ValidationFigures | undefined;
+  let lastValidation: ValidationFigures | undefined;
   const isDue = (every: number): boolean => step % every === 0 || step === steps;
   const save = async (): Promise<void> => {
     await log.sync();
@@ -61,27 +65,17 @@ export async function runLoop(options: LoopOptions): Promise<LoopResult> {
   try {
     while (step < steps && !signal.aborted) {
       const start = performance.now();
-      const { also, ...figures } = await trainer.update(step);
+      const { also, ...figures } = await options.update(step);
       const secondsPerStep = (performance.now() - start) / 1000;
       step += 1;
       seconds += secondsPerStep;
       loss = figures.loss;
-      if (validation !== undefined && isDue(validation.every)) {
-        validated = await validation.measure.measure(step);
-        progress.log(`step ${step}: ${describe(validated)}`);
-      }
-      const measured = validation !== undefined && isDue(validation.every) ? validated : undefined;
-      await log.append({
-        step,
-        ...figures,
-        secondsPerStep,
-        samples: step * options.samplesPerStep,
-        ...also,
-        ...(measured === undefined ? {} : { 'validation/loss': measured.loss }),
-        ...(measured?.shuffledCaptions === undefined
-          ? {}
-          : { 'validation/shuffledCaptions': measured.shuffledCaptions }),
-      });
+      const validated =
+        validation !== undefined && isDue(validation.every) ? await validation.measure(step) : undefined;
+      if (validated !== undefined) progress.log(`step ${step}: ${describe(validated)}`);
+      lastValidation = validated ?? lastValidation;
+      const samples = step * options.samplesPerStep;
+      await log.append({ step, ...figures, secondsPerStep, samples, ...also, ...asMetrics(validated) });
       task.set(step - from);
       task.note(`loss ${loss.toPrecision(SHOWN_DIGITS)}`);
       if (sampling !== undefined && isDue(sampling.every)) await sampling.draw(step);
@@ -91,7 +85,11 @@ export async function runLoop(options: LoopOptions): Promise<LoopResult> {
   } finally {
     await log.close();
   }
-  return { step, interrupted: step < steps, loss, seconds, validation: validated };
+  return { step, interrupted: step < steps, loss, seconds, validation: lastValidation };
+}
+
+function asMetrics(figures: ValidationFigures | undefined): Record<`validation/${string}`, number> {
+  return Object.fromEntries(Object.entries(figures ?? {}).map(([name, value]) => [`validation/${name}`, value]));
 }
 
 function describe({ loss, shuffledCaptions }: ValidationFigures): string {
