@@ -1,0 +1,101 @@
+// `npm test`: set-up, then every check and test of the repository. `npm test -- rust` or `-- ts` runs half of it.
+import { spawn } from 'node:child_process';
+import { ROOT } from './lib/paths.mjs';
+import { RequirementError } from './lib/requirements.mjs';
+import { ask, environment } from './lib/shell.mjs';
+import { clock } from './lib/ticker.mjs';
+import { reportFailure, setUp } from './setup.mjs';
+
+/** Checks have one outcome; test runners print how many passed and failed, which `count` reads. */
+const CHECKS = [
+  { half: 'rust', label: 'rustfmt', command: ['cargo', 'fmt', '--all', '--check'] },
+  {
+    half: 'rust',
+    label: 'clippy',
+    command: ['cargo', 'clippy', '--release', '--workspace', '--all-targets', '--locked', '--', '-D', 'warnings'],
+  },
+  {
+    half: 'rust',
+    label: 'cargo test',
+    command: ['cargo', 'test', '--release', '--workspace', '--locked'],
+    count: countCargo,
+  },
+  { half: 'ts', label: 'biome', command: ['biome', 'check', '--error-on-warnings'] },
+  { half: 'ts', label: 'tsc', command: ['tsc', '-p', 'tsconfig.check.json'] },
+  { half: 'ts', label: 'vitest', command: ['vitest', 'run'], count: countVitest },
+];
+
+async function main(words) {
+  await setUp();
+  const chosen = CHECKS.filter(({ half }) => words.length === 0 || words.includes(half));
+  if (chosen.some(({ half }) => half === 'rust')) addComponents();
+  const started = performance.now();
+  const total = { passed: 0, failed: 0 };
+  const summary = [];
+  for (const { label, command, count } of chosen) {
+    const begun = performance.now();
+    process.stdout.write(`\n== ${label}: ${command.join(' ')}\n`);
+    const { code, output } = await tee(command);
+    const seconds = (performance.now() - begun) / 1000;
+    const counted = count?.(output) ?? { passed: 0, failed: 0 };
+    // A check counts as one test; so does a runner that failed without saying which test did.
+    if (code === 0 && count === undefined) counted.passed += 1;
+    if (code !== 0 && counted.failed === 0) counted.failed += 1;
+    total.passed += counted.passed;
+    total.failed += counted.failed;
+    summary.push(
+      `${label.padEnd(12)} ${clock(seconds).padStart(7)}  ${counted.passed} passed, ${counted.failed} failed`,
+    );
+  }
+  process.stdout.write(`\n${summary.join('\n')}\n`);
+  process.stdout.write(
+    `${total.passed} passed, ${total.failed} failed in ${clock((performance.now() - started) / 1000)}\n`,
+  );
+  return total.failed === 0 ? 0 : 1;
+}
+
+/** Rust's minimal profile lacks the formatter and the linter. */
+function addComponents() {
+  for (const [component, binary] of [
+    ['rustfmt', 'fmt'],
+    ['clippy', 'clippy'],
+  ]) {
+    if (ask('cargo', [binary, '--version']) !== undefined) continue;
+    if (ask('rustup', ['component', 'add', component]) === undefined) {
+      throw new RequirementError(`Rust's ${component} is missing. Run \`rustup component add ${component}\`.`);
+    }
+  }
+}
+
+/** Runs a command, showing its output as it comes and keeping it. */
+function tee([command, ...words]) {
+  return new Promise((resolve, reject) => {
+    const child = spawn(command, words, { cwd: ROOT, env: environment(), stdio: ['ignore', 'pipe', 'pipe'] });
+    let output = '';
+    child.stdout.setEncoding('utf8').on('data', (text) => {
+      output += text;
+      process.stdout.write(text);
+    });
+    child.stderr.on('data', (bytes) => process.stderr.write(bytes));
+    child.on('error', reject);
+    child.on('close', (code) => resolve({ code, output }));
+  });
+}
+
+function countCargo(output) {
+  const counts = { passed: 0, failed: 0 };
+  for (const [, passed, failed] of output.matchAll(/^test result: .*?(\d+) passed; (\d+) failed/gm)) {
+    counts.passed += Number(passed);
+    counts.failed += Number(failed);
+  }
+  return counts;
+}
+
+function countVitest(output) {
+  // biome-ignore lint/suspicious/noControlCharactersInRegex: colours start with the escape character
+  const line = output.replace(/\u001b\[[\d;]*m/g, '').match(/^\s*Tests\s+.*$/m)?.[0] ?? '';
+  const number = (word) => Number(line.match(new RegExp(`(\\d+) ${word}`))?.[1] ?? 0);
+  return { passed: number('passed'), failed: number('failed') };
+}
+
+process.exitCode = await main(process.argv.slice(2)).catch(reportFailure);
