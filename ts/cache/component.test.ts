@@ -17,8 +17,8 @@ const scan = {
   files: new Map(),
 };
 const digest = { weights: { 'model.safetensors': '11'.repeat(32) }, config: '22'.repeat(32) };
-const latents = planLatents(scan, { digest, scalingFactor: 0.18215 }, 'f16');
-const text = planText(scan, [{ ...digest, tokenizer: {} }], 'f16');
+const latents = planLatents(scan, { digest, scalingFactor: 0.18215, channels: 4, downscale: 8 }, 'f16');
+const text = planText(scan, { encoders: [{ ...digest, tokenizer: {} }], shape: { tokens: 77, width: 64 } }, 'f16');
 
 function teacher(weights: string, draws = 40): TeacherPlan {
   return planTeacher(

@@ -18,6 +18,7 @@ const plan: TextPlan = {
   dtype: 'f16',
   shardRecords: 2,
   encoders: [],
+  shape: { tokens: 77, width: 64 },
   captions: ['', 'a', 'b', 'c', 'd'],
 };
 

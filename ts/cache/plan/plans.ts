@@ -12,6 +12,7 @@ import {
   type StorageDtype,
   type TeacherPlan,
   type TextPlan,
+  type TextShape,
 } from './types.ts';
 
 /**
@@ -24,6 +25,14 @@ const SHARD_RECORDS = 64;
 export interface VaeFacts {
   readonly digest: ModelDigest;
   readonly scalingFactor: number;
+  readonly channels: number;
+  readonly downscale: number;
+}
+
+/** What the text encoders add to a plan. */
+export interface TextFacts {
+  readonly encoders: readonly EncoderDigest[];
+  readonly shape: TextShape;
 }
 
 /** What a teacher's UNet adds to a plan. */
@@ -44,20 +53,20 @@ export interface DrawOptions {
 }
 
 /** The plan of the latents of all views. */
-export function planLatents(scan: DataScan, vae: VaeFacts, dtype: StorageDtype): LatentsPlan {
+export function planLatents(scan: DataScan, { digest, ...vae }: VaeFacts, dtype: StorageDtype): LatentsPlan {
   return {
     format: 'potstill-cache',
     version: PLAN_VERSION,
     component: 'latents',
     dtype,
     shardRecords: SHARD_RECORDS,
-    vae: { ...vae.digest, scalingFactor: vae.scalingFactor, sampling: 'mean' },
+    vae: { ...digest, ...vae, sampling: 'mean' },
     views: scan.views,
   };
 }
 
 /** The plan of the text of all captions. */
-export function planText(scan: DataScan, encoders: readonly EncoderDigest[], dtype: StorageDtype): TextPlan {
+export function planText(scan: DataScan, { encoders, shape }: TextFacts, dtype: StorageDtype): TextPlan {
   return {
     format: 'potstill-cache',
     version: PLAN_VERSION,
@@ -65,6 +74,7 @@ export function planText(scan: DataScan, encoders: readonly EncoderDigest[], dty
     dtype,
     shardRecords: SHARD_RECORDS,
     encoders,
+    shape,
     captions: scan.captions,
   };
 }

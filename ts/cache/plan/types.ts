@@ -33,6 +33,9 @@ export interface LatentsPlan extends PlanHead<'latents'> {
   readonly vae: ModelDigest & {
     /** Latents are the VAE's output times this. */
     readonly scalingFactor: number;
+    /** A record's shape is [channels, height / downscale, width / downscale] of its view. */
+    readonly channels: number;
+    readonly downscale: number;
     /** Latents are the mean of the VAE's distribution. */
     readonly sampling: 'mean';
   };
@@ -46,10 +49,19 @@ export interface EncoderDigest extends ModelDigest {
   readonly tokenizer: Readonly<Record<string, string>>;
 }
 
+/** Sizes of encoded text. */
+export interface TextShape {
+  readonly tokens: number;
+  readonly width: number;
+  readonly pooled?: number | undefined;
+}
+
 /** Text: record i is the encoding of `captions[i]`. */
 export interface TextPlan extends PlanHead<'text'> {
   /** One for SD1.5, two for SDXL. */
   readonly encoders: readonly EncoderDigest[];
+  /** A record's shape is [tokens, width]; SDXL's pooled text is [pooled]. */
+  readonly shape: TextShape;
   /** Sorted, no two alike; the first is the empty one, the unconditional text. */
   readonly captions: readonly string[];
 }
@@ -63,7 +75,7 @@ export interface TeacherPlan extends PlanHead<'teacher'> {
   readonly id: string;
   readonly unet: ModelDigest;
   readonly prediction: 'epsilon' | 'v' | 'x0' | 'flow';
-  /** The noise schedule: its length, and the digest of ᾱ of every timestep as little-endian f32. */
+  /** The noise schedule: its length, and ᾱ of every timestep as little-endian f32 in hex. */
   readonly schedule: { readonly timesteps: number; readonly alphasCumprod: string };
   readonly adapters: readonly { readonly file: string; readonly scale: number }[];
   /** How the weights are held while they predict. */
