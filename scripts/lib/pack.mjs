@@ -1,0 +1,72 @@
+import { cpSync, existsSync, mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { join, relative } from 'node:path';
+import { ADDON, DIST, ROOT } from './paths.mjs';
+import { execute } from './shell.mjs';
+
+/** Stages and tarballs of the last packing. */
+const PACK = join(ROOT, 'target', 'pack');
+const LICENSES = ['LICENSE-MIT', 'LICENSE-APACHE'];
+
+const readJson = (file) => JSON.parse(readFileSync(file, 'utf8'));
+const writeJson = (file, value) => writeFileSync(file, `${JSON.stringify(value, null, 2)}\n`);
+
+/**
+ * Packs what is built: `potstill`, the native package of this platform and `@potstill/demo`. The root's package.json
+ * names no native package, for `npm ci` must work before any is published; the packed one does, by exact version.
+ *
+ * @returns {Promise<string[]>} the tarballs' paths
+ */
+export async function packAll() {
+  rmSync(PACK, { recursive: true, force: true });
+  const root = readJson(join(ROOT, 'package.json'));
+  const natives = await stageNatives(root.version);
+  const main = stageMain(root, natives);
+  const folders = [main, ...natives, join(ROOT, 'configs', 'demo')];
+  const tarballs = [];
+  for (const folder of folders) tarballs.push(await npmPack(folder));
+  return tarballs;
+}
+
+function stageMain(root, natives) {
+  const stage = join(PACK, 'potstill');
+  mkdirSync(stage, { recursive: true });
+  cpSync(DIST, join(stage, 'dist'), { recursive: true });
+  cpSync(join(ROOT, 'schema'), join(stage, 'schema'), { recursive: true });
+  for (const file of ['README.md', ...LICENSES]) cpSync(join(ROOT, file), join(stage, file));
+  const { scripts: _scripts, devDependencies: _devDependencies, napi: _napi, ...published } = root;
+  published.optionalDependencies = Object.fromEntries(
+    natives.map((folder) => readJson(join(folder, 'package.json'))).map(({ name, version }) => [name, version]),
+  );
+  writeJson(join(stage, 'package.json'), published);
+  return stage;
+}
+
+/** A folder for each addon that is built; napi's CLI knows which operating system, CPU and libc it is for. */
+async function stageNatives(version) {
+  const npm = join(PACK, 'npm');
+  await execute('napi', ['create-npm-dirs', '--npm-dir', relative(ROOT, npm)]);
+  const built = readdirSync(ADDON).filter((name) => name.endsWith('.node'));
+  const stages = [];
+  for (const platform of readdirSync(npm)) {
+    const stage = join(npm, platform);
+    const description = readJson(join(stage, 'package.json'));
+    if (!built.includes(description.main)) continue;
+    cpSync(join(ADDON, description.main), join(stage, description.main));
+    for (const file of LICENSES) cpSync(join(ROOT, file), join(stage, file));
+    writeFileSync(
+      join(stage, 'README.md'),
+      `# ${description.name}\n\nThe native part of [potstill](https://www.npmjs.com/package/potstill) for ${platform}.\n`,
+    );
+    writeJson(join(stage, 'package.json'), { ...description, version, files: [description.main, ...LICENSES] });
+    stages.push(stage);
+  }
+  return stages;
+}
+
+async function npmPack(folder) {
+  const output = await execute('npm', ['pack', folder, '--json', '--silent', '--pack-destination', PACK]);
+  const [{ filename }] = JSON.parse(output.slice(output.indexOf('[')));
+  const tarball = join(PACK, filename);
+  if (!existsSync(tarball)) throw new Error(`npm pack wrote no ${tarball}`);
+  return tarball;
+}

@@ -1,0 +1,11 @@
+// `npm run pack:all`: the tarballs that would be published, under target/pack.
+import { packAll } from './lib/pack.mjs';
+import { reportFailure, setUp } from './setup.mjs';
+
+async function main() {
+  await setUp();
+  for (const tarball of await packAll()) process.stdout.write(`${tarball}\n`);
+  return 0;
+}
+
+process.exitCode = await main().catch(reportFailure);
