@@ -1,0 +1,31 @@
+//! Kernels for the CPU, and access to what tensors store there.
+//!
+//! Results do not depend on the number of threads: work is cut into tiles of fixed sizes, and every sum is taken in a
+//! fixed order.
+
+mod attention;
+mod conv;
+mod gemm;
+mod matmul;
+mod norm;
+mod pointwise;
+mod real;
+mod rows;
+mod storage;
+
+pub(crate) use attention::{AttentionShape, attention_backward, attention_forward};
+pub(crate) use conv::{ConvShape, conv_backward_data, conv_backward_filter, conv_forward};
+pub(crate) use matmul::{linear_backward_input, linear_backward_weight, linear_forward};
+pub(crate) use norm::{NormShape, group_norm_backward, group_norm_forward, layer_norm_backward, layer_norm_forward};
+pub(crate) use pointwise::{add_assign, copy_into, map, map2, sum_of};
+pub(crate) use real::Real;
+pub(crate) use rows::{
+    add_rows, column_sums, concat, gather_rows, scatter_rows, split, sum_spatial, transpose_last, upsample,
+    upsample_backward,
+};
+pub(crate) use storage::{Out, View, dispatch};
+
+/// The instruction set that the kernels of this process use: results agree to the bit within one class.
+pub fn kernel_class() -> &'static str {
+    "sse"
+}

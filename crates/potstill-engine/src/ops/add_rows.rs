@@ -1,0 +1,43 @@
+//! A row of channels added at every position.
+
+use candle_core::Tensor;
+
+use super::{tensor, when};
+use crate::cpu::{self, View, dispatch};
+use crate::error::{EngineError, Result, ensure_shape};
+use crate::value::Value;
+
+const OP: &str = "add_rows";
+
+/// x `[B, …, C]` plus row `[B, C]` at every position: the time embedding over an image.
+pub fn add_rows(x: &Value, row: &Value) -> Result<Value> {
+    let [batch, positions @ .., channels] = x.dims() else {
+        return Err(EngineError::shape(OP, format!("x {:?} must be [B, …, C]", x.dims())));
+    };
+    ensure_shape!(
+        row.dims() == [*batch, *channels],
+        OP,
+        "x {:?} and row {:?} do not fit together",
+        x.dims(),
+        row.dims()
+    );
+    let (positions, channels): (usize, usize) = (positions.iter().product(), *channels);
+    let (xt, rt) = (x.tensor().contiguous()?, row.tensor().contiguous()?);
+    let y = dispatch!(OP, xt.dtype(), T => {
+        let (x, row) = (View::<T>::of(OP, &xt)?, View::<T>::of(OP, &rt)?);
+        tensor(cpu::add_rows(positions, channels, &x, &row), xt.dims())
+    })?;
+    Ok(Value::from_op(OP, y, &[x, row], || {
+        let needs = [x.tracked(), row.tracked()];
+        let dims = row.dims().to_vec();
+        move |grad: Tensor| {
+            let drow = when(needs[1], || {
+                let grad = grad.contiguous()?;
+                dispatch!(OP, grad.dtype(), T => {
+                    tensor(cpu::sum_spatial(positions, channels, &View::<T>::of(OP, &grad)?), &dims)
+                })
+            })?;
+            Ok(vec![needs[0].then_some(grad), drow])
+        }
+    }))
+}

@@ -1,0 +1,43 @@
+//! Concatenation of channels.
+
+use candle_core::Tensor;
+
+use super::{tensor, when};
+use crate::cpu::{self, View, dispatch};
+use crate::error::{Result, ensure_shape};
+use crate::value::Value;
+
+const OP: &str = "concat_last";
+
+/// a `[…, A]` beside b `[…, B]`; the result is `[…, A + B]`.
+pub fn concat_last(a: &Value, b: &Value) -> Result<Value> {
+    let fits = matches!((a.dims(), b.dims()), ([p @ .., x], [q @ .., y]) if p == q && *x > 0 && *y > 0);
+    ensure_shape!(
+        fits,
+        OP,
+        "a {:?} and b {:?} must agree in all but the last dimension",
+        a.dims(),
+        b.dims()
+    );
+    let mut dims = a.dims().to_vec();
+    let (wa, wb) = (dims[dims.len() - 1], b.dims()[dims.len() - 1]);
+    *dims.last_mut().expect("checked above") = wa + wb;
+    let (at, bt) = (a.tensor().contiguous()?, b.tensor().contiguous()?);
+    let y = dispatch!(OP, at.dtype(), T => {
+        let (a, b) = (View::<T>::of(OP, &at)?, View::<T>::of(OP, &bt)?);
+        tensor(cpu::concat((&a, wa), (&b, wb)), &dims)
+    })?;
+    Ok(Value::from_op(OP, y, &[a, b], || {
+        let needs = [a.tracked(), b.tracked()];
+        let dims = [a.dims().to_vec(), b.dims().to_vec()];
+        move |grad: Tensor| {
+            let grad = grad.contiguous()?;
+            dispatch!(OP, grad.dtype(), T => {
+                let g = View::<T>::of(OP, &grad)?;
+                let da = when(needs[0], || tensor(cpu::split(wa + wb, 0, wa, &g), &dims[0]))?;
+                let db = when(needs[1], || tensor(cpu::split(wa + wb, wa, wb, &g), &dims[1]))?;
+                Ok(vec![da, db])
+            })
+        }
+    }))
+}

@@ -1,0 +1,115 @@
+//! Two-dimensional convolution.
+
+use candle_core::Tensor;
+
+use super::{tensor, when};
+use crate::cpu::{self, ConvShape, View, dispatch};
+use crate::error::{EngineError, Result, ensure_shape};
+use crate::value::Value;
+
+const OP: &str = "conv2d";
+
+/// Geometry of a convolution.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Conv2d {
+    /// Distance between neighbouring windows, in both directions.
+    pub stride: usize,
+    /// Rows and columns of zeros: top, bottom, left, right.
+    pub padding: [usize; 4],
+}
+
+impl Default for Conv2d {
+    fn default() -> Self {
+        Self {
+            stride: 1,
+            padding: [0; 4],
+        }
+    }
+}
+
+/// x `[B, H, W, I]` with w `[O, kh, kw, I]` and bias `[O]`; the result is `[B, H', W', O]`.
+pub fn conv2d(x: &Value, w: &Value, b: Option<&Value>, geometry: &Conv2d) -> Result<Value> {
+    let shape = shape_of(x.dims(), w.dims(), geometry)?;
+    if let Some(b) = b {
+        ensure_shape!(
+            b.dims() == [shape.outputs],
+            OP,
+            "bias {:?} for w {:?}: one value per output",
+            b.dims(),
+            w.dims()
+        );
+    }
+    let dims = [shape.batch, shape.out_h, shape.out_w, shape.outputs];
+    let (xt, wt) = (x.tensor().contiguous()?, w.tensor().contiguous()?);
+    let bt = b.map(|b| b.tensor().contiguous()).transpose()?;
+    let y = dispatch!(OP, xt.dtype(), T => {
+        let (x, w) = (View::<T>::of(OP, &xt)?, View::<T>::of(OP, &wt)?);
+        let b = bt.as_ref().map(|b| View::<T>::of(OP, b)).transpose()?;
+        tensor(cpu::conv_forward(&shape, &x, &w, b.as_deref()), &dims)
+    })?;
+    let mut inputs = vec![x, w];
+    inputs.extend(b);
+    Ok(Value::from_op(OP, y, &inputs, || {
+        let needs = (x.tracked(), w.tracked(), b.map(Value::tracked));
+        move |grad: Tensor| backward(&shape, &xt, &wt, &grad.contiguous()?, needs)
+    }))
+}
+
+fn shape_of(x: &[usize], w: &[usize], geometry: &Conv2d) -> Result<ConvShape> {
+    let (&[batch, in_h, in_w, inputs], &[outputs, kernel_h, kernel_w, depth]) = (x, w) else {
+        return Err(EngineError::shape(
+            OP,
+            format!("x {x:?} must be [B, H, W, I] and w {w:?} [O, kh, kw, I]"),
+        ));
+    };
+    ensure_shape!(
+        inputs == depth,
+        OP,
+        "x {x:?} has {inputs} channels, w {w:?} takes {depth}"
+    );
+    let [top, bottom, left, right] = geometry.padding;
+    let size = |length: usize, before: usize, after: usize, kernel: usize| {
+        let span = length.checked_add(before)?.checked_add(after)?.checked_sub(kernel)?;
+        (kernel > 0 && geometry.stride > 0).then(|| span / geometry.stride + 1)
+    };
+    let (Some(out_h), Some(out_w)) = (size(in_h, top, bottom, kernel_h), size(in_w, left, right, kernel_w)) else {
+        return Err(EngineError::shape(
+            OP,
+            format!("x {x:?}, w {w:?} and {geometry:?} leave no output"),
+        ));
+    };
+    let stride = geometry.stride;
+    Ok(ConvShape {
+        batch,
+        in_h,
+        in_w,
+        inputs,
+        outputs,
+        kernel_h,
+        kernel_w,
+        stride,
+        top,
+        left,
+        out_h,
+        out_w,
+    })
+}
+
+fn backward(
+    shape: &ConvShape,
+    x: &Tensor,
+    w: &Tensor,
+    grad: &Tensor,
+    needs: (bool, bool, Option<bool>),
+) -> Result<Vec<Option<Tensor>>> {
+    dispatch!(OP, x.dtype(), T => {
+        let g = View::<T>::of(OP, grad)?;
+        let dx = when(needs.0, || tensor(cpu::conv_backward_data(shape, &g, &View::<T>::of(OP, w)?), x.dims()))?;
+        let dw = when(needs.1, || tensor(cpu::conv_backward_filter(shape, &g, &View::<T>::of(OP, x)?), w.dims()))?;
+        let mut grads = vec![dx, dw];
+        if let Some(needed) = needs.2 {
+            grads.push(when(needed, || tensor(cpu::column_sums(shape.outputs, &g), &[shape.outputs]))?);
+        }
+        Ok(grads)
+    })
+}

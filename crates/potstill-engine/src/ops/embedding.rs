@@ -1,0 +1,41 @@
+//! Rows of a table.
+
+use candle_core::Tensor;
+
+use super::tensor;
+use crate::cpu::{self, View, dispatch};
+use crate::error::{EngineError, Result, ensure_shape};
+use crate::value::Value;
+
+const OP: &str = "embedding";
+
+/// The rows `ids` of table `[N, C]`; the result is `[ids.len(), C]`.
+pub fn embedding(table: &Value, ids: &[u32]) -> Result<Value> {
+    let &[rows, columns] = table.dims() else {
+        return Err(EngineError::shape(
+            OP,
+            format!("the table {:?} must be [N, C]", table.dims()),
+        ));
+    };
+    ensure_shape!(columns > 0, OP, "the table {:?} has no columns", table.dims());
+    if let Some(id) = ids.iter().find(|&&id| id as usize >= rows) {
+        return Err(EngineError::shape(
+            OP,
+            format!("id {id} is beyond the table's {rows} rows"),
+        ));
+    }
+    let tt = table.tensor().contiguous()?;
+    let y = dispatch!(OP, tt.dtype(), T => {
+        tensor(cpu::gather_rows(columns, &View::<T>::of(OP, &tt)?, ids), &[ids.len(), columns])
+    })?;
+    Ok(Value::from_op(OP, y, &[table], || {
+        let ids = ids.to_vec();
+        move |grad: Tensor| {
+            let grad = grad.contiguous()?;
+            let dt = dispatch!(OP, grad.dtype(), T => {
+                tensor(cpu::scatter_rows(columns, rows, &View::<T>::of(OP, &grad)?, &ids), &[rows, columns])
+            })?;
+            Ok(vec![Some(dt)])
+        }
+    }))
+}

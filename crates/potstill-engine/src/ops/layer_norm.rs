@@ -1,0 +1,47 @@
+//! Layer normalisation.
+
+use candle_core::Tensor;
+
+use super::tensor;
+use crate::cpu::{self, View, dispatch};
+use crate::error::{Result, ensure_shape};
+use crate::value::Value;
+
+const OP: &str = "layer_norm";
+
+/// x `[…, C]` normalised over its last dimension (biased variance), scaled by w `[C]`, shifted by b `[C]`.
+pub fn layer_norm(x: &Value, w: &Value, b: &Value, eps: f64) -> Result<Value> {
+    let channels = x.dims().last().copied().unwrap_or(0);
+    ensure_shape!(
+        channels > 0 && w.dims() == [channels] && b.dims() == [channels],
+        OP,
+        "x {:?}, w {:?}, b {:?}: w and b need one value per channel",
+        x.dims(),
+        w.dims(),
+        b.dims()
+    );
+    let (xt, wt, bt) = (
+        x.tensor().contiguous()?,
+        w.tensor().contiguous()?,
+        b.tensor().contiguous()?,
+    );
+    let (y, stats) = dispatch!(OP, xt.dtype(), T => {
+        let (x, w, b) = (View::<T>::of(OP, &xt)?, View::<T>::of(OP, &wt)?, View::<T>::of(OP, &bt)?);
+        let (y, stats) = cpu::layer_norm_forward(channels, eps, &x, &w, &b);
+        Ok((tensor(y, xt.dims())?, stats))
+    })?;
+    Ok(Value::from_op(OP, y, &[x, w, b], || {
+        let needs = [x.tracked(), w.tracked(), b.tracked()];
+        move |grad: Tensor| {
+            let grad = grad.contiguous()?;
+            dispatch!(OP, xt.dtype(), T => {
+                let (x, w) = (View::<T>::of(OP, &xt)?, View::<T>::of(OP, &wt)?);
+                let (dx, dw, db) = cpu::layer_norm_backward(channels, &x, &w, &stats, &View::<T>::of(OP, &grad)?);
+                let dx = needs[0].then(|| tensor(dx, xt.dims())).transpose()?;
+                let dw = needs[1].then(|| tensor(dw, &[channels])).transpose()?;
+                let db = needs[2].then(|| tensor(db, &[channels])).transpose()?;
+                Ok(vec![dx, dw, db])
+            })
+        }
+    }))
+}

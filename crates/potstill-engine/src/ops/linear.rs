@@ -1,0 +1,72 @@
+//! Linear layers.
+
+use candle_core::Tensor;
+
+use super::{tensor, when};
+use crate::cpu::{self, View, dispatch};
+use crate::error::{Result, ensure_shape};
+use crate::value::Value;
+
+const OP: &str = "linear";
+
+/// `x·wᵀ + b`: x `[…, in]`, w `[out, in]`, b `[out]`; the result is `[…, out]`.
+pub fn linear(x: &Value, w: &Value, b: Option<&Value>) -> Result<Value> {
+    let fits = matches!((x.dims(), w.dims()), ([.., i], [_, j]) if i == j);
+    ensure_shape!(
+        fits,
+        OP,
+        "x {:?} by w {:?}: the last dimensions must agree",
+        x.dims(),
+        w.dims()
+    );
+    let (n, k) = (w.dims()[0], w.dims()[1]);
+    if let Some(b) = b {
+        ensure_shape!(
+            b.dims() == [n],
+            OP,
+            "bias {:?} for w {:?}: one value per output",
+            b.dims(),
+            w.dims()
+        );
+    }
+    let mut dims = x.dims().to_vec();
+    *dims.last_mut().expect("at least one dimension") = n;
+    let m = x.tensor().elem_count() / k.max(1);
+    let product = (m, n, k);
+    let (xt, wt) = (x.tensor().contiguous()?, w.tensor().contiguous()?);
+    let bt = b.map(|b| b.tensor().contiguous()).transpose()?;
+    let y = dispatch!(OP, xt.dtype(), T => {
+        let (x, w) = (View::<T>::of(OP, &xt)?, View::<T>::of(OP, &wt)?);
+        let b = bt.as_ref().map(|b| View::<T>::of(OP, b)).transpose()?;
+        tensor(cpu::linear_forward(product, &x, &w, b.as_deref()), &dims)
+    })?;
+    let mut inputs = vec![x, w];
+    inputs.extend(b);
+    Ok(Value::from_op(OP, y, &inputs, || {
+        let needs = (x.tracked(), w.tracked(), b.map(Value::tracked));
+        move |grad: Tensor| backward(product, &xt, &wt, &grad.contiguous()?, needs)
+    }))
+}
+
+fn backward(
+    product: (usize, usize, usize),
+    x: &Tensor,
+    w: &Tensor,
+    grad: &Tensor,
+    needs: (bool, bool, Option<bool>),
+) -> Result<Vec<Option<Tensor>>> {
+    dispatch!(OP, x.dtype(), T => {
+        let g = View::<T>::of(OP, grad)?;
+        let dx = when(needs.0, || {
+            tensor(cpu::linear_backward_input(product, &g, &View::<T>::of(OP, w)?), x.dims())
+        })?;
+        let dw = when(needs.1, || {
+            tensor(cpu::linear_backward_weight(product, &g, &View::<T>::of(OP, x)?), w.dims())
+        })?;
+        let mut grads = vec![dx, dw];
+        if let Some(needed) = needs.2 {
+            grads.push(when(needed, || tensor(cpu::column_sums(product.1, &g), &[product.1]))?);
+        }
+        Ok(grads)
+    })
+}

@@ -1,0 +1,67 @@
+//! Sums and means.
+
+use candle_core::Tensor;
+
+use crate::error::{Result, ensure_shape};
+use crate::value::Value;
+
+/// The sum over dimensions; `keep` leaves them with size one.
+pub fn sum(x: &Value, dims: &[usize], keep: bool) -> Result<Value> {
+    reduce("sum", x, dims, keep, |_| 1.)
+}
+
+/// The mean over dimensions; `keep` leaves them with size one.
+pub fn mean(x: &Value, dims: &[usize], keep: bool) -> Result<Value> {
+    reduce("mean", x, dims, keep, |count| 1. / count as f64)
+}
+
+fn reduce(op: &'static str, x: &Value, dims: &[usize], keep: bool, factor: impl Fn(usize) -> f64) -> Result<Value> {
+    let distinct = dims
+        .iter()
+        .enumerate()
+        .all(|(i, d)| *d < x.dims().len() && !dims[..i].contains(d));
+    ensure_shape!(distinct, op, "dimensions {dims:?} of {:?}", x.dims());
+    let factor = factor(dims.iter().map(|&d| x.dims()[d]).product());
+    let scaled = |t: Tensor| -> Result<Tensor> { if factor == 1. { Ok(t) } else { Ok(t.affine(factor, 0.)?) } };
+    let kept: Vec<usize> = x
+        .dims()
+        .iter()
+        .enumerate()
+        .map(|(d, &n)| if dims.contains(&d) { 1 } else { n })
+        .collect();
+    let total = if dims.is_empty() {
+        x.tensor().clone()
+    } else {
+        x.tensor().contiguous()?.sum_keepdim(dims)?
+    };
+    let mut y = scaled(total)?;
+    if !keep {
+        let left: Vec<usize> = x
+            .dims()
+            .iter()
+            .enumerate()
+            .filter(|(d, _)| !dims.contains(d))
+            .map(|(_, &n)| n)
+            .collect();
+        y = y.reshape(left)?;
+    }
+    Ok(Value::from_op(op, y, &[x], || {
+        let shape = x.dims().to_vec();
+        move |grad: Tensor| {
+            Ok(vec![Some(
+                scaled_to(&grad, factor)?
+                    .reshape(kept)?
+                    .broadcast_as(shape)?
+                    .contiguous()?,
+            )])
+        }
+    }))
+}
+
+fn scaled_to(grad: &Tensor, factor: f64) -> Result<Tensor> {
+    if factor == 1. {
+        Ok(grad.clone())
+    } else {
+        Ok(grad.affine(factor, 0.)?)
+    }
+}

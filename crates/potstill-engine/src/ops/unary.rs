@@ -1,0 +1,144 @@
+//! Elementwise functions of one value.
+
+use candle_core::Tensor;
+
+use crate::cpu::{self, Real, dispatch};
+use crate::error::Result;
+use crate::value::Value;
+
+/// An elementwise function with its derivative.
+pub(super) trait Function: Copy + Send + Sync + 'static {
+    const NAME: &'static str;
+
+    fn value<T: Real>(self, x: T) -> T;
+
+    /// The derivative at `x`, times `grad`.
+    fn gradient<T: Real>(self, x: T, grad: T) -> T;
+}
+
+pub(super) fn apply<F: Function>(function: F, x: &Value) -> Result<Value> {
+    let xt = x.tensor().contiguous()?;
+    let y = dispatch!(F::NAME, xt.dtype(), T => cpu::map::<T>(F::NAME, &xt, |x| function.value(x)))?;
+    Ok(Value::from_op(F::NAME, y, &[x], || {
+        move |grad: Tensor| {
+            let dx = dispatch!(F::NAME, xt.dtype(), T => {
+                cpu::map2::<T>(F::NAME, &xt, &grad, |x, g| function.gradient(x, g))
+            })?;
+            Ok(vec![Some(dx)])
+        }
+    }))
+}
+
+/// Declares a [`Function`] and the public operation that applies it.
+macro_rules! function {
+    ($(#[$doc:meta])* $name:ident, $Type:ident, |$x:ident| $value:expr, |$y:ident, $g:ident| $gradient:expr) => {
+        #[derive(Clone, Copy)]
+        struct $Type;
+
+        impl Function for $Type {
+            const NAME: &'static str = stringify!($name);
+
+            #[inline(always)]
+            fn value<T: Real>(self, $x: T) -> T {
+                $value
+            }
+
+            #[inline(always)]
+            fn gradient<T: Real>(self, $y: T, $g: T) -> T {
+                $gradient
+            }
+        }
+
+        $(#[$doc])*
+        pub fn $name(x: &Value) -> Result<Value> {
+            apply($Type, x)
+        }
+    };
+}
+pub(super) use function;
+
+function!(
+    /// `−x`.
+    neg, Neg, |x| -x, |_x, g| -g
+);
+function!(
+    /// `x²`.
+    square, Square, |x| x * x, |x, g| (x + x) * g
+);
+function!(
+    /// `√x`; the gradient at zero is infinite.
+    sqrt, Sqrt, |x| x.sqrt(), |x, g| g / (x.sqrt() * T::of(2.))
+);
+function!(
+    /// `eˣ`.
+    exp, Exp, |x| x.exp(), |x, g| x.exp() * g
+);
+function!(
+    /// The natural logarithm.
+    log, Log, |x| x.ln(), |x, g| g / x
+);
+function!(
+    /// `|x|`; the gradient at zero is zero.
+    abs, Abs, |x| x.abs(), |x, g| if x > T::ZERO { g } else if x < T::ZERO { -g } else { T::ZERO }
+);
+
+#[derive(Clone, Copy)]
+struct Affine {
+    mul: f64,
+    add: f64,
+}
+
+impl Function for Affine {
+    const NAME: &'static str = "affine";
+
+    #[inline(always)]
+    fn value<T: Real>(self, x: T) -> T {
+        x * T::of(self.mul) + T::of(self.add)
+    }
+
+    #[inline(always)]
+    fn gradient<T: Real>(self, _x: T, grad: T) -> T {
+        grad * T::of(self.mul)
+    }
+}
+
+/// `x · mul + add`.
+pub fn affine(x: &Value, mul: f64, add: f64) -> Result<Value> {
+    apply(Affine { mul, add }, x)
+}
+
+#[derive(Clone, Copy)]
+struct Clamp {
+    low: f64,
+    high: f64,
+}
+
+impl Function for Clamp {
+    const NAME: &'static str = "clamp";
+
+    #[inline(always)]
+    fn value<T: Real>(self, x: T) -> T {
+        let (low, high) = (T::of(self.low), T::of(self.high));
+        if x < low {
+            low
+        } else if x > high {
+            high
+        } else {
+            x
+        }
+    }
+
+    #[inline(always)]
+    fn gradient<T: Real>(self, x: T, grad: T) -> T {
+        if x < T::of(self.low) || x > T::of(self.high) {
+            T::ZERO
+        } else {
+            grad
+        }
+    }
+}
+
+/// `x` limited to `low ..= high`; the gradient outside is zero. NaN stays NaN.
+pub fn clamp(x: &Value, low: f64, high: f64) -> Result<Value> {
+    apply(Clamp { low, high }, x)
+}
