@@ -1,1 +1,36 @@
-//! UNet, VAE, CLIP, tokenizer, noise schedules and samplers.
+//! UNet, VAE, CLIP, tokenizer, noise schedules and samplers of the SD1.5 and SDXL families, read from diffusers folders.
+//!
+//! Images and latents are NCHW at this crate's boundary and channels-last inside; weights are f32 in memory and in
+//! diffusers' layout in everything that is exported.
+
+mod checkpoint;
+mod clip;
+mod error;
+mod fields;
+mod layout;
+mod model;
+mod nn;
+mod params;
+mod prediction;
+mod prompt;
+mod random;
+pub mod samplers;
+mod sampling;
+mod schedule;
+mod tokenizer;
+mod unet;
+mod vae;
+
+pub use clip::{ClipActivation, TextConfig, TextEncoder, TextOutput};
+pub use error::{KeyMismatch, ModelError, Result};
+pub use layout::{to_file_layout, to_memory_layout};
+pub use model::{COMPONENTS, Model, ModelKind};
+pub use params::Params;
+pub use prediction::{PredictionKind, add_noise, conversion, convert, guide};
+pub use prompt::{PromptEmbeddings, PromptEncoder, default_time_ids};
+pub use random::Initialisation;
+pub use sampling::{Conditioning, Guidance, sample};
+pub use schedule::Schedule;
+pub use tokenizer::{SEQUENCE_LENGTH, Tokenizer};
+pub use unet::{ForwardOptions, TIME_IDS, TextTimeConfig, Unet, UnetConfig, UnetInputs};
+pub use vae::{Posterior, Vae, VaeConfig};

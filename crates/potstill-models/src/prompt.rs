@@ -1,0 +1,127 @@
+//! Prompts to the tensors that condition a UNet.
+
+use std::path::Path;
+
+use candle_core::{Device, Tensor};
+use potstill_engine::{Value, ops};
+
+use crate::clip::{TextEncoder, TextOutput, hidden_state};
+use crate::error::{ModelError, Result};
+use crate::model::ModelKind;
+use crate::tokenizer::Tokenizer;
+use crate::unet::TIME_IDS;
+
+/// Padding of SDXL's second tokenizer where its folder does not say.
+const SECOND_PADDING: &str = "!";
+
+/// Encoded prompts. B: number of prompts.
+#[derive(Clone)]
+pub struct PromptEmbeddings {
+    /// Ids of the first tokenizer, B of 77.
+    pub token_ids: Vec<Vec<u32>>,
+    /// SDXL: ids of the second tokenizer.
+    pub token_ids_2: Option<Vec<Vec<u32>>>,
+    /// `[B, 77, cross_attention_dim]`.
+    pub encoder_hidden_states: Value,
+    /// SDXL: the projected pooled text of the second encoder, `[B, 1280]`.
+    pub pooled: Option<Value>,
+}
+
+impl PromptEmbeddings {
+    /// Zeros in place of the embeddings: the unconditional input that some SDXL trainings use instead of `""`.
+    pub fn zeroed(&self) -> Result<Self> {
+        let zeros = |value: &Value| Ok::<_, ModelError>(Value::constant(value.tensor().zeros_like()?));
+        Ok(Self {
+            token_ids: self.token_ids.clone(),
+            token_ids_2: self.token_ids_2.clone(),
+            encoder_hidden_states: zeros(&self.encoder_hidden_states)?,
+            pooled: self.pooled.as_ref().map(zeros).transpose()?,
+        })
+    }
+}
+
+/// The tokenizers and text encoders of a model.
+pub struct PromptEncoder {
+    first: (Tokenizer, TextEncoder),
+    second: Option<(Tokenizer, TextEncoder)>,
+}
+
+impl PromptEncoder {
+    /// Loads `tokenizer`, `text_encoder` and, for SDXL, `tokenizer_2`, `text_encoder_2` from a diffusers folder.
+    pub fn load(folder: &Path, kind: ModelKind, device: &Device) -> Result<Self> {
+        let load = |suffix: &str, padding| {
+            let tokenizer = Tokenizer::load(&folder.join(format!("tokenizer{suffix}")), padding)?;
+            let encoder = TextEncoder::load(&folder.join(format!("text_encoder{suffix}")), device)?;
+            Ok::<_, ModelError>((tokenizer, encoder))
+        };
+        let first = load("", None)?;
+        let second = match kind {
+            ModelKind::Sd15 => None,
+            ModelKind::Sdxl => Some(load("_2", Some(SECOND_PADDING))?),
+        };
+        Self::new(first, second)
+    }
+
+    /// From loaded parts: one tokenizer and encoder for SD1.5, two for SDXL.
+    pub fn new(first: (Tokenizer, TextEncoder), second: Option<(Tokenizer, TextEncoder)>) -> Result<Self> {
+        if second
+            .as_ref()
+            .is_some_and(|(_, encoder)| encoder.config().projection.is_none())
+        {
+            let reason = "has no text projection, which SDXL's pooled text needs (CLIPTextModelWithProjection)";
+            return Err(ModelError::input("text_encoder_2", reason));
+        }
+        Ok(Self { first, second })
+    }
+
+    /// Width of the encoded prompts.
+    pub fn width(&self) -> usize {
+        self.encoders().map(|encoder| encoder.config().hidden_size).sum()
+    }
+
+    /// The encoders, first to last.
+    pub fn encoders(&self) -> impl Iterator<Item = &TextEncoder> {
+        std::iter::once(&self.first)
+            .chain(&self.second)
+            .map(|(_, encoder)| encoder)
+    }
+
+    /// Encodes prompts. SD1.5: the last hidden state, normalised. SDXL: the second-last hidden states of both encoders,
+    /// not normalised, side by side. `clip_skip` takes the states that many layers earlier (0: as trained).
+    pub fn encode<S: AsRef<str>>(&self, prompts: &[S], clip_skip: usize) -> Result<PromptEmbeddings> {
+        let run = |(tokenizer, encoder): &(Tokenizer, TextEncoder)| {
+            let ids: Vec<Vec<u32>> = prompts.iter().map(|p| tokenizer.encode(p.as_ref())).collect();
+            let output = encoder.forward(&ids)?;
+            Ok::<(Vec<Vec<u32>>, TextOutput), ModelError>((ids, output))
+        };
+        let (token_ids, output) = run(&self.first)?;
+        let Some(second) = &self.second else {
+            let encoder_hidden_states = match clip_skip {
+                0 => output.last_hidden_state,
+                skip => self.first.1.normalised_hidden_state(&output, skip)?,
+            };
+            return Ok(PromptEmbeddings {
+                token_ids,
+                token_ids_2: None,
+                encoder_hidden_states,
+                pooled: None,
+            });
+        };
+        let (token_ids_2, output_2) = run(second)?;
+        let skip = clip_skip + 1;
+        let encoder_hidden_states = ops::concat_last(hidden_state(&output, skip)?, hidden_state(&output_2, skip)?)?;
+        Ok(PromptEmbeddings {
+            token_ids,
+            token_ids_2: Some(token_ids_2),
+            encoder_hidden_states,
+            pooled: output_2.text_embeds,
+        })
+    }
+}
+
+/// SDXL's `time_ids` for pictures of a size, taken whole: (height, width, 0, 0, height, width) for each of `batch`.
+pub fn default_time_ids(batch: usize, height: usize, width: usize, device: &Device) -> Result<Tensor> {
+    let (h, w) = (height as f32, width as f32);
+    let row = [h, w, 0., 0., h, w];
+    Ok(Tensor::from_vec(row.repeat(batch), (batch, TIME_IDS), device)?)
+}

@@ -1,0 +1,96 @@
+//! Sampling latents with a UNet: the loop around a [`Sampler`].
+
+use candle_core::Tensor;
+use potstill_engine::{Value, no_grad};
+
+use crate::error::{ModelError, Result};
+use crate::prediction::guide;
+use crate::samplers::Sampler;
+use crate::unet::{ForwardOptions, Unet, UnetInputs};
+
+/// What a UNet is told besides latents and time. B: batch.
+#[derive(Clone)]
+pub struct Conditioning {
+    /// `[B, 77, cross_attention_dim]`.
+    pub encoder_hidden_states: Tensor,
+    /// SDXL: the pooled text, `[B, 1280]`.
+    pub text_embeds: Option<Tensor>,
+    /// SDXL: `[B, 6]`.
+    pub time_ids: Option<Tensor>,
+}
+
+/// Classifier-free guidance.
+pub struct Guidance<'a> {
+    /// The conditioning to move away from (the negative or empty prompt).
+    pub uncond: &'a Conditioning,
+    /// 1 is no guidance (and costs none); above, the prediction is `uncond + scale·(cond − uncond)`.
+    pub scale: f64,
+}
+
+/// Samples latents `[B, 4, h, w]` from unit noise of that shape, in as many steps as the sampler has.
+///
+/// `progress` is called after every step with the number of finished steps and the current x; returning false stops the
+/// loop, and the result is what is there.
+pub fn sample(
+    unet: &Unet,
+    sampler: &dyn Sampler,
+    cond: &Conditioning,
+    guidance: Option<&Guidance>,
+    noise: &Tensor,
+    mut progress: impl FnMut(usize, &Tensor) -> bool,
+) -> Result<Tensor> {
+    let guidance = guidance.filter(|g| g.scale != 1.);
+    let batch = noise.dim(0)?;
+    // Guided, both conditionings run as one batch: the unconditional half first.
+    let both = guidance.map(|g| g.uncond.beside(cond)).transpose()?;
+    let told = both.as_ref().unwrap_or(cond);
+    let mut x = (noise * sampler.init_noise_sigma())?;
+    for (i, &timestep) in sampler.timesteps().iter().enumerate() {
+        let input = sampler.scale_model_input(i, &x)?;
+        let input = if guidance.is_some() {
+            Tensor::cat(&[&input, &input], 0)?
+        } else {
+            input
+        };
+        let prediction = no_grad(|| told.predict(unet, input, timestep))?;
+        let prediction = match guidance {
+            None => prediction,
+            Some(g) => {
+                let half = |start| Ok::<_, ModelError>(Value::constant(prediction.narrow(0, start, batch)?));
+                guide(&half(batch)?, &half(0)?, g.scale)?.tensor().clone()
+            }
+        };
+        x = sampler.step(i, &prediction, &x)?;
+        if !progress(i + 1, &x) {
+            break;
+        }
+    }
+    Ok(x)
+}
+
+impl Conditioning {
+    /// Both conditionings as one batch, `self` first.
+    fn beside(&self, other: &Self) -> Result<Self> {
+        let pair = |a: &Option<Tensor>, b: &Option<Tensor>| match (a, b) {
+            (Some(a), Some(b)) => Ok::<_, ModelError>(Some(Tensor::cat(&[a, b], 0)?)),
+            _ => Ok(None),
+        };
+        Ok(Self {
+            encoder_hidden_states: Tensor::cat(&[&self.encoder_hidden_states, &other.encoder_hidden_states], 0)?,
+            text_embeds: pair(&self.text_embeds, &other.text_embeds)?,
+            time_ids: pair(&self.time_ids, &other.time_ids)?,
+        })
+    }
+
+    /// The UNet's prediction at one timestep.
+    pub fn predict(&self, unet: &Unet, sample: Tensor, timestep: f64) -> Result<Tensor> {
+        let inputs = UnetInputs {
+            sample: Value::constant(sample),
+            timestep: &[timestep],
+            encoder_hidden_states: Value::constant(self.encoder_hidden_states.clone()),
+            text_embeds: self.text_embeds.clone().map(Value::constant),
+            time_ids: self.time_ids.clone().map(Value::constant),
+        };
+        Ok(unet.forward(&inputs, &ForwardOptions::default())?.tensor().clone())
+    }
+}

@@ -1,0 +1,144 @@
+//! Schedules, conversions and samplers against diffusers.
+
+mod common;
+
+use common::{assert_close, base_seed, json, numbers, randn, tensors, unet_config, values};
+use potstill_engine::{Device, Tensor, Value};
+use potstill_models::samplers::{SamplerKind, Spacing};
+use potstill_models::{Conditioning, Guidance, PredictionKind, Schedule, Unet, add_noise, convert, sample};
+use serde_json::{Value as Json, json};
+
+/// Largest error of a trajectory's states, of their scale: f32 rounding over some steps.
+const TOLERANCE: f64 = 2e-5;
+
+fn schedule(change: Json) -> Schedule {
+    let mut map = json!({"beta_start": 0.00085, "beta_end": 0.012, "beta_schedule": "scaled_linear"});
+    let target = map.as_object_mut().unwrap();
+    target.extend(change.as_object().unwrap().clone());
+    Schedule::parse(target, "scheduler_config.json").unwrap()
+}
+
+#[test]
+fn tables_are_diffusers_to_the_bit() {
+    let reference = tensors("schedules/expected.safetensors");
+    let zero = json!({"rescale_betas_zero_snr": true, "prediction_type": "v_prediction"});
+    let linear = json!({"beta_start": 0.0001, "beta_end": 0.02, "beta_schedule": "linear"});
+    for (key, change) in [
+        ("alphas_cumprod", json!({})),
+        ("alphas_cumprod_zsnr", zero),
+        ("alphas_cumprod_linear", linear),
+    ] {
+        let schedule = schedule(change);
+        let expected = values(&reference[key]);
+        let wrong: Vec<_> = (0..1000)
+            .filter(|&t| schedule.alphas_cumprod()[t] != expected[t])
+            .collect();
+        assert!(
+            wrong.is_empty(),
+            "{key} differs at {} timesteps: {wrong:?}",
+            wrong.len()
+        );
+    }
+}
+
+#[test]
+fn noise_and_velocity_are_diffusers() {
+    let expected = json("schedules/expected.json");
+    let reference = tensors("schedules/expected.safetensors");
+    let schedule = schedule(json!({}));
+    let levels = schedule
+        .alpha_bars(&numbers(&expected["add_noise"]["timesteps"]))
+        .unwrap();
+    let x0 = Value::constant(randn(80_001, &[4, 4, 4, 6]));
+    let noise = Value::constant(randn(80_002, &[4, 4, 4, 6]));
+    let x = add_noise(&x0, &noise, &levels).unwrap();
+    assert_close("add_noise", x.tensor(), &reference["add_noise"], 1e-6);
+    let v = convert(&noise, PredictionKind::Epsilon, PredictionKind::V, &x, &levels).unwrap();
+    assert_close("velocity", v.tensor(), &reference["velocity"], 1e-5);
+}
+
+#[test]
+fn trajectories_are_diffusers() {
+    let expected = json("schedules/expected.json");
+    let reference = tensors("schedules/expected.safetensors");
+    let noise = randn(80_000, &[1, 4, 4, 6]);
+    for run in expected["runs"].as_array().unwrap() {
+        let text = |key: &str| run[key].as_str().unwrap();
+        let schedule =
+            schedule(json!({"prediction_type": text("prediction_type"), "rescale_betas_zero_snr": run["zsnr"]}));
+        let kind = SamplerKind::from_name(text("sampler")).unwrap();
+        let spacing = Spacing::from_name(text("spacing")).unwrap();
+        let sampler = kind
+            .create(&schedule, run["steps"].as_u64().unwrap() as usize, spacing)
+            .unwrap();
+        assert_eq!(sampler.timesteps(), numbers(&run["timesteps"]), "{}", text("name"));
+        let sigma = run["init_noise_sigma"].as_f64().unwrap();
+        assert!(
+            (sampler.init_noise_sigma() / sigma - 1.).abs() < 1e-6,
+            "{}",
+            text("name")
+        );
+        let mut x = (&noise * sampler.init_noise_sigma()).unwrap();
+        let mut states = Vec::new();
+        for (i, &t) in sampler.timesteps().iter().enumerate() {
+            let input = sampler.scale_model_input(i, &x).unwrap();
+            let prediction = input.affine(0.3, 0.1 * (t / 100.).sin()).unwrap();
+            x = sampler.step(i, &prediction, &x).unwrap();
+            states.push(x.clone());
+        }
+        // Each state against its own scale: with σ = 4096 at the start, one scale for all would hide the end.
+        let wanted = &reference[&format!("{}.x", text("name"))];
+        for (i, state) in states.iter().enumerate() {
+            let wanted = wanted.narrow(0, i, 1).unwrap();
+            assert_close(&format!("{} step {i}", text("name")), state, &wanted, TOLERANCE);
+        }
+    }
+}
+
+#[test]
+fn guided_sampling_is_diffusers() {
+    let expected = json("schedules/expected.json");
+    let guided = &expected["guided"];
+    let reference = tensors("schedules/expected.safetensors");
+    let weights = json("unet_sd15_tiny/expected.json");
+    let unet = Unet::random(
+        unet_config("unet_sd15_tiny"),
+        base_seed(&weights),
+        common::WEIGHTS,
+        &Device::Cpu,
+    )
+    .unwrap();
+    let context = randn(guided["context_seed"].as_u64().unwrap(), &[2, 77, 48]);
+    let part = |start: usize| Conditioning {
+        encoder_hidden_states: context.narrow(0, start, 1).unwrap(),
+        text_embeds: None,
+        time_ids: None,
+    };
+    let (uncond, cond) = (part(0), part(1));
+    let noise = randn(guided["noise_seed"].as_u64().unwrap(), &[1, 4, 8, 16]);
+    for name in ["ddim", "euler"] {
+        let sampler = SamplerKind::from_name(name)
+            .unwrap()
+            .create(&schedule(json!({})), 5, Spacing::Leading)
+            .unwrap();
+        let guidance = Guidance {
+            uncond: &uncond,
+            scale: guided["guidance"].as_f64().unwrap(),
+        };
+        let mut states: Vec<Tensor> = Vec::new();
+        let last = sample(&unet, sampler.as_ref(), &cond, Some(&guidance), &noise, |_, x| {
+            states.push(x.clone());
+            true
+        });
+        let wanted = &reference[&format!("guided.{name}.x")];
+        for (i, state) in states.iter().enumerate() {
+            assert_close(
+                &format!("guided {name} step {i}"),
+                state,
+                &wanted.narrow(0, i, 1).unwrap(),
+                1e-4,
+            );
+        }
+        assert_eq!(values(&last.unwrap()), values(&states[4]));
+    }
+}
