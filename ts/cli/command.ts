@@ -15,6 +15,8 @@ export interface Context {
   result(document: unknown, text: () => string): void;
   /** Ends the command with exit code 1 after its result was printed: a check failed (verification, estimate). */
   failCheck(): void;
+  /** Ends the command with exit code 3 after its result was printed: this machine cannot do it. */
+  failMachine(): void;
 }
 
 /**

@@ -1,5 +1,6 @@
 import type { Progress } from '../progress.ts';
 import type { Context } from './command.ts';
+import { exitCodeOf } from './failure.ts';
 
 /** The context of one command line, and what it has come to. */
 export class Output implements Context {
@@ -26,6 +27,10 @@ export class Output implements Context {
   }
 
   failCheck(): void {
-    this.#exitCode = 1;
+    this.#exitCode = exitCodeOf('check');
+  }
+
+  failMachine(): void {
+    this.#exitCode = exitCodeOf('machine');
   }
 }

@@ -10,6 +10,11 @@ export interface RegisteredCommand {
 /** The commands that are built, in the order of the help text. */
 export const COMMANDS: readonly RegisteredCommand[] = [
   { name: 'recipe', summary: 'check, print or describe a recipe', load: () => import('./recipe.ts') },
+  {
+    name: 'doctor',
+    summary: 'versions, processor, memory, native addon and WASM module of this machine',
+    load: () => import('./doctor.ts'),
+  },
   { name: 'report', summary: 'a self-contained HTML page of a run', load: () => import('./report.ts') },
 ];
 
@@ -20,7 +25,6 @@ export const COMMANDS: readonly RegisteredCommand[] = [
 export const NOT_BUILT: readonly string[] = [
   'demo',
   'init',
-  'doctor',
   'recipe migrate',
   'recipe import',
   'cache build',

@@ -1,0 +1,2 @@
+/** See pack.mjs. */
+export function packAll(): Promise<string[]>;

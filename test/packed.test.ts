@@ -1,0 +1,129 @@
+import { mkdtemp, readdir, readFile, rm, writeFile } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { packAll } from '../scripts/lib/pack.mjs';
+import { execute, type Outcome } from './support/execute.ts';
+
+const ROOT = join(import.meta.dirname, '..');
+/** Packing compresses the demo's weights, installing unpacks them. */
+const INSTALL_MS = 300_000;
+
+let folder = '';
+let tarballs: string[] = [];
+
+/** The installed command, as a user calls it. */
+const potstill = (...words: string[]): Promise<Outcome> =>
+  execute('npx', ['--no-install', 'potstill', ...words], folder);
+
+async function readJson(...path: string[]): Promise<Record<string, unknown>> {
+  return JSON.parse(await readFile(join(...path), 'utf8'));
+}
+
+/**
+ * The tarballs of what potstill depends on, out of node_modules: given to npm beside potstill's own, they satisfy its
+ * dependencies, so that nothing is asked of a registry.
+ */
+async function packDependencies(into: string): Promise<string[]> {
+  const { dependencies } = await readJson(ROOT, 'package.json');
+  const packed: string[] = [];
+  for (const name of Object.keys(dependencies as object)) {
+    const { stdout, stderr, code } = await execute(
+      'npm',
+      ['pack', join(ROOT, 'node_modules', name), '--json', '--silent', '--pack-destination', into],
+      ROOT,
+    );
+    expect(code, stderr).toBe(0);
+    const [{ filename }] = JSON.parse(stdout) as [{ filename: string }];
+    packed.push(join(into, filename));
+  }
+  return packed;
+}
+
+beforeAll(async () => {
+  folder = await mkdtemp(join(tmpdir(), 'potstill-packed-'));
+  tarballs = await packAll();
+  const dependencies = await packDependencies(folder);
+  await writeFile(join(folder, 'package.json'), '{ "name": "user", "private": true }');
+  const words = ['install', '--offline', '--ignore-scripts', '--no-audit', '--no-fund', ...tarballs, ...dependencies];
+  const { code, stderr } = await execute('npm', words, folder, INSTALL_MS);
+  expect(code, stderr).toBe(0);
+}, INSTALL_MS);
+
+afterAll(() => rm(folder, { recursive: true, force: true }));
+
+describe('the tarballs', () => {
+  test('are potstill, the native package of this platform, and the demo', () => {
+    expect(
+      tarballs.map((path) =>
+        path
+          .split('/')
+          .at(-1)
+          ?.replace(/-\d.*$/, ''),
+      ),
+    ).toEqual(['potstill', expect.stringMatching(/^potstill-native-/), 'potstill-demo']);
+  });
+
+  test('hold the program, the schema, the WASM module and the licences, and no tests, sources or addon', async () => {
+    const root = join(folder, 'node_modules', 'potstill');
+    const files = await readdir(root, { recursive: true });
+    for (const wanted of [
+      'dist/cli/main.js',
+      'dist/index.d.ts',
+      'dist/native/wasm/potstill_wasm_bg.wasm',
+      'schema/recipe.schema.json',
+      'README.md',
+      'LICENSE-MIT',
+      'LICENSE-APACHE',
+    ]) {
+      expect(files).toContain(wanted);
+    }
+    expect(files.filter((file) => /\.test\.|\.node$|tsbuildinfo|^ts$/.test(file))).toEqual([]);
+  });
+
+  test('name the native package by exact version and need no install script', async () => {
+    const description = await readJson(folder, 'node_modules', 'potstill', 'package.json');
+    const natives = description['optionalDependencies'] as Record<string, string>;
+    expect(Object.values(natives)).toEqual([description['version']]);
+    expect(description).not.toHaveProperty('scripts');
+    expect(description).not.toHaveProperty('devDependencies');
+    for (const name of await readdir(join(folder, 'node_modules', '@potstill'))) {
+      expect(await readJson(folder, 'node_modules', '@potstill', name, 'package.json')).not.toHaveProperty('scripts');
+    }
+  });
+});
+
+describe('the installed command', () => {
+  test('explains itself', async () => {
+    const { code, stdout, stderr } = await potstill('--help');
+    expect(code, stderr).toBe(0);
+    expect(stdout).toContain('Usage: potstill');
+  });
+
+  test('finds its native package and WASM module', async () => {
+    const { code, stdout, stderr } = await potstill('doctor', '--json');
+    expect(code, stderr).toBe(0);
+    const report = JSON.parse(stdout);
+    expect(report.native.loaded).toMatch(/@potstill\/native-/);
+    expect(report.wasm.present).toBe(true);
+    expect(report.problems).toEqual([]);
+  });
+
+  test('checks a recipe', async () => {
+    const example = join(ROOT, 'configs', 'examples', 'denoise.json');
+    expect(await potstill('recipe', 'check', example)).toMatchObject({ code: 0 });
+    await writeFile(join(folder, 'bad.json'), (await readFile(example, 'utf8')).replace('"steps"', '"stpes"'));
+    const { code, stderr } = await potstill('recipe', 'check', 'bad.json');
+    expect(code).toBe(2);
+    expect(stderr).toContain('Did you mean "steps"?');
+  });
+
+  test('computes', async () => {
+    const words = ['--seed', '1', '--shape', '4,8,8', '--generator', 'philox', '--out', 'noise.safetensors'];
+    const { code, stderr } = await potstill('probe', 'noise', ...words);
+    expect(code, stderr).toBe(0);
+    const bytes = await readFile(join(folder, 'noise.safetensors'));
+    const header = JSON.parse(bytes.subarray(8, 8 + Number(bytes.readBigUInt64LE())).toString('utf8'));
+    expect(header.noise).toMatchObject({ dtype: 'F32', shape: [4, 8, 8] });
+  });
+});

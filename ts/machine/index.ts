@@ -1,0 +1,1 @@
+export { inspectMachine, type Machine, type MachineProblem } from './inspect.ts';
