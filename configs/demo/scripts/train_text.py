@@ -29,7 +29,7 @@ TEXT = dict(hidden_size=64, intermediate_size=256, num_hidden_layers=4, num_atte
             max_position_embeddings=77, projection_dim=64)
 SCHEDULE = dict(num_train_timesteps=1000, beta_start=0.00085, beta_end=0.012, beta_schedule="scaled_linear", steps_offset=1,
                 clip_sample=False, set_alpha_to_one=False)
-BATCH, LEARNING_RATE, WARMUP, DROPOUT, DECAY = 32, 1e-3, 100, 0.1, 0.998
+BATCH, LEARNING_RATE, WARMUP, DROPOUT, DECAY = 16, 1e-3, 100, 0.1, 0.998
 
 
 @torch.no_grad()
@@ -99,7 +99,7 @@ def main():
     def validate(which, shuffled=False):
         """Loss on fixed noise; with `shuffled` every picture has another's caption."""
         fixed, losses = torch.Generator().manual_seed(7), []
-        for _ in range(4):
+        for _ in range(2):
             context = embed(ids[which.roll(1) if shuffled else which])
             losses.append(denoising_loss(unet, latents[which, 0], context, alphas, fixed).item())
         return sum(losses) / len(losses)
