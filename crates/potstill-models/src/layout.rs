@@ -4,7 +4,7 @@
 //! `[out, in, height, width]` (OIHW). Memory uses `[out, height, width, in]` (OHWI), because activations are
 //! channels-last. Every parameter of rank 4 in these models is a convolution's weight; all others are the same in both.
 
-use candle_core::Tensor;
+use candle_core::{DType, Tensor};
 
 use crate::error::Result;
 
@@ -41,10 +41,24 @@ pub(crate) fn gather(shape: &[usize], get: impl Fn(usize) -> f32) -> Vec<f32> {
     }
 }
 
-/// A weight or gradient of memory order in diffusers' order.
+/// A weight or gradient of memory order in diffusers' order. May share its storage.
 pub fn to_file_layout(tensor: &Tensor) -> Result<Tensor> {
+    Ok(file_view(tensor)?.contiguous()?)
+}
+
+/// A copy in diffusers' order and another dtype, which shares nothing with the original.
+pub(crate) fn file_copy(tensor: &Tensor, dtype: DType) -> Result<Tensor> {
+    let view = file_view(tensor)?;
+    // `contiguous` would share the storage of what is in order already, a 1×1 convolution's weight for instance.
+    match tensor.dtype() == dtype {
+        true => Ok(view.force_contiguous()?),
+        false => Ok(view.contiguous()?.to_dtype(dtype)?),
+    }
+}
+
+fn file_view(tensor: &Tensor) -> Result<Tensor> {
     match tensor.rank() {
-        4 => Ok(tensor.permute((0, 3, 1, 2))?.contiguous()?),
+        4 => Ok(tensor.permute((0, 3, 1, 2))?),
         _ => Ok(tensor.clone()),
     }
 }

@@ -6,7 +6,7 @@ use candle_core::{DType, Tensor};
 use potstill_engine::{Gradients, Param};
 
 use crate::error::{KeyMismatch, ModelError, Result};
-use crate::layout::{file_shape, to_file_layout, to_memory_layout};
+use crate::layout::{file_copy, file_shape, to_file_layout, to_memory_layout};
 
 /// Every parameter of a model, in the order in which its layers are built (diffusers' `named_parameters` order, up to
 /// the position of up-samplers). Cloning shares the parameters.
@@ -70,16 +70,7 @@ impl Params {
     pub fn to_tensors(&self, dtype: DType) -> Result<BTreeMap<String, Tensor>> {
         self.list
             .iter()
-            .map(|p| {
-                let tensor = p.tensor();
-                // `to_file_layout` shares the storage of tensors that need no permutation: copy those, so that a
-                // snapshot does not change when an optimizer updates in place.
-                let exported = match (tensor.rank(), tensor.dtype() == dtype) {
-                    (4, _) | (_, false) => to_file_layout(&tensor)?.to_dtype(dtype)?,
-                    _ => tensor.copy()?,
-                };
-                Ok((p.name().to_string(), exported))
-            })
+            .map(|p| Ok((p.name().to_string(), file_copy(&p.tensor(), dtype)?)))
             .collect()
     }
 

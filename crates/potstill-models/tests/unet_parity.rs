@@ -130,8 +130,8 @@ fn worst_gradient(fixture: &Fixture, case: &Json, gradients: &[(String, Option<T
         }
         for error in errors {
             let relative = error / wanted_norm.max(floor);
-            // Not `>`: a NaN must lose.
-            if !(relative <= worst.0) {
+            // A NaN must not win unseen.
+            if relative.is_nan() || relative > worst.0 {
                 worst = (relative, name.clone());
             }
         }

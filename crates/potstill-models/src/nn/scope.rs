@@ -12,6 +12,9 @@ use crate::error::{KeyMismatch, ModelError, Result};
 use crate::layout::memory_shape;
 use crate::params::Params;
 
+/// Names of parameters with their shapes in diffusers' order.
+pub(crate) type NamedShapes = Vec<(String, Vec<usize>)>;
+
 /// What a source has for one parameter.
 pub(crate) enum Found {
     /// Its values, in memory order.
@@ -55,7 +58,7 @@ struct State<'s> {
     source: &'s mut dyn Source,
     device: Device,
     params: Vec<Param>,
-    shapes: Vec<(String, Vec<usize>)>,
+    shapes: NamedShapes,
     mismatch: KeyMismatch,
     failure: Option<ModelError>,
 }
@@ -116,7 +119,7 @@ fn run<M>(
     source: &mut dyn Source,
     device: &Device,
     make: impl FnOnce(&Scope) -> M,
-) -> Result<(M, Vec<Param>, Vec<(String, Vec<usize>)>)> {
+) -> Result<(M, Vec<Param>, NamedShapes)> {
     let state = RefCell::new(State {
         source,
         device: device.clone(),
@@ -161,6 +164,6 @@ pub(crate) fn build<M>(
 }
 
 /// The names and diffusers' shapes of the parameters that a model would have, without allocating them.
-pub(crate) fn shapes_of<M>(make: impl FnOnce(&Scope) -> M) -> Result<Vec<(String, Vec<usize>)>> {
+pub(crate) fn shapes_of<M>(make: impl FnOnce(&Scope) -> M) -> Result<NamedShapes> {
     Ok(run(&mut Shapes, &Device::Cpu, make)?.2)
 }

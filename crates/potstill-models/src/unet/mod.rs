@@ -9,7 +9,7 @@ use std::collections::HashMap;
 use std::path::Path;
 
 use candle_core::{DType, Device, Tensor};
-use potstill_engine::{Value, checkpoint, ops};
+use potstill_engine::{Gradients, Value, Vjp, checkpoint, ops};
 
 use crate::checkpoint::{Component, KeyRules, Weights, write_component};
 use crate::error::{ModelError, Result};
@@ -276,6 +276,9 @@ impl Unet {
 }
 
 /// Runs a part of the network, kept or recomputed in the backward pass.
+///
+/// Kept, its inputs are aliases, so that their gradients are summed within the segment first: the order of a recomputed
+/// segment, and thereby the same bits.
 fn segment(
     recompute: bool,
     inputs: &[Value],
@@ -283,6 +286,27 @@ fn segment(
 ) -> potstill_engine::Result<Value> {
     match recompute {
         true => checkpoint(inputs, f),
-        false => f(inputs),
+        false => f(&inputs.iter().map(alias).collect::<Vec<_>>()),
+    }
+}
+
+/// The same tensor as a node of its own.
+fn alias(value: &Value) -> Value {
+    Value::from_vjp(value.tensor().clone(), &[value], || Box::new(Alias))
+}
+
+struct Alias;
+
+impl Vjp for Alias {
+    fn name(&self) -> &'static str {
+        "alias"
+    }
+
+    fn backward(
+        self: Box<Self>,
+        gradient: Tensor,
+        _sink: &mut Gradients,
+    ) -> potstill_engine::Result<Vec<Option<Tensor>>> {
+        Ok(vec![Some(gradient)])
     }
 }
