@@ -1,6 +1,6 @@
 import type { z } from 'zod';
 import type { Tensor } from '../native/index.ts';
-import type { Point, Prediction } from './prediction.ts';
+import type { Known, Point, Prediction } from './prediction.ts';
 import type { Rng } from './rng.ts';
 
 /** What a cached prediction was made with: the caption, or the unconditional text. */
@@ -37,12 +37,8 @@ export interface TeacherPredictions {
 }
 
 /** Rows of training data as tensors. Rows whose caption was dropped carry the unconditional text and prediction. */
-export interface Batch extends Point {
+export interface Batch extends Known {
   readonly size: number;
-  /** x_0, scaled latents, [B, 4, h, w]. */
-  readonly latents: Tensor;
-  /** Unit noise, [B, 4, h, w]. */
-  readonly noise: Tensor;
   readonly text: TextConditioning;
   readonly teachers: readonly TeacherPredictions[];
   /** One number per row as a tensor that broadcasts over the row, [B, 1, 1, 1]. */

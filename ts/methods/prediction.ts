@@ -1,3 +1,4 @@
+import { match } from 'ts-pattern';
 import type { PredictionKind, Schedule, Tensor } from '../native/index.ts';
 
 /** What a network said about a noisy latent, with all that is needed to read it as another kind. */
@@ -24,4 +25,23 @@ export function asKind(prediction: Prediction, kind: PredictionKind, point: Poin
   if (prediction.kind === kind) return prediction;
   const { schedule, tensor } = prediction;
   return { kind, schedule, tensor: schedule.convert(tensor, prediction.kind, kind, point.noisy, point.timesteps) };
+}
+
+/** Latents and noise that a point was made of. */
+export interface Known extends Point {
+  /** x_0, [B, 4, h, w]. */
+  readonly latents: Tensor;
+  /** Unit noise, [B, 4, h, w]. */
+  readonly noise: Tensor;
+}
+
+/** What a perfect network predicts for known latents and noise. */
+export function truth(kind: PredictionKind, schedule: Schedule, { latents, noise, timesteps }: Known): Prediction {
+  const tensor = match(kind)
+    .with('epsilon', () => noise)
+    .with('x0', () => latents)
+    .with('v', () => schedule.velocity(latents, noise, timesteps))
+    .with('flow', () => noise.sub(latents))
+    .exhaustive();
+  return { kind, schedule, tensor };
 }

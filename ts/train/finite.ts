@@ -9,7 +9,7 @@ const REMEDY = 'Lower training.optimizer.lr or training.clip and resume from the
  * @param losses loss of each row
  * @param keys key of each row's sample
  */
-export function requireFiniteLosses(step: number, losses: Float32Array, keys: readonly string[]): void {
+export function requireFiniteLosses(step: number, losses: readonly number[], keys: readonly string[]): void {
   const bad = keys.filter((_, row) => !Number.isFinite(losses[row]));
   if (bad.length === 0) return;
   throw new PotstillError({

@@ -1,65 +1,68 @@
-import { match } from 'ts-pattern';
 import type { Batch, Role, TextConditioning } from '../methods/define.ts';
-import type { Point, Prediction } from '../methods/prediction.ts';
-import type { Tape, Tensor, Unet } from '../native/index.ts';
+import { type Point, type Prediction, truth } from '../methods/prediction.ts';
+import { gradients, type PredictionKind, type Schedule, type Tape, type Tensor, type Unet } from '../native/index.ts';
+
+/** A UNet with what its predictions mean. */
+export interface Network {
+  readonly unet: Unet;
+  readonly prediction: PredictionKind;
+  readonly schedule: Schedule;
+}
 
 /** A network that is trained: remembers the tapes of its predictions until the loss sends gradients back through them. */
 export class TrainedRole implements Role {
-  readonly #unet: Unet;
+  readonly #network: Network;
   readonly #recompute: boolean;
   #pending: { readonly output: Tensor; readonly tape: Tape }[] = [];
 
   /** @param recompute keep no activations and compute them again on the way back: less memory, the same gradients */
-  constructor(unet: Unet, recompute: boolean) {
-    this.#unet = unet;
+  constructor(network: Network, recompute: boolean) {
+    this.#network = network;
     this.#recompute = recompute;
   }
 
   predict({ noisy, timesteps }: Point, text: TextConditioning): Prediction {
-    const { output, tape } = this.#unet.forward({ sample: noisy, timesteps, ...text }, { recompute: this.#recompute });
-    this.#pending.push({ output, tape });
-    return { kind: this.#unet.predictionKind, schedule: this.#unet.schedule, tensor: output };
+    const options = { grad: true, recompute: this.#recompute } as const;
+    const { unet, prediction: kind, schedule } = this.#network;
+    const { outputs, tape } = unet.forward({ sample: noisy, timesteps, ...text }, options);
+    this.#pending.push({ output: outputs.prediction, tape });
+    return { kind, schedule, tensor: outputs.prediction };
   }
 
   truth(batch: Batch): Prediction {
-    return truthOf(this.#unet, batch);
+    return truth(this.#network.prediction, this.#network.schedule, batch);
   }
 
-  /** Sends the gradients that a loss left at the predictions back into the weights. */
-  backward(): void {
-    for (const { output, tape } of this.#pending.reverse()) {
-      const gradient = output.gradient();
-      if (gradient !== undefined) tape.backward(gradient);
-    }
+  /** Sends a loss's gradients back through the predictions since the last call, into the gradients of the weights. */
+  backward(loss: Tensor): void {
+    const pending = this.#pending;
     this.#pending = [];
+    const found = gradients(
+      loss,
+      pending.map(({ output }) => output),
+    );
+    for (const [index, { tape }] of pending.entries()) {
+      const prediction = found[index];
+      if (prediction !== undefined) tape.backward({ prediction });
+    }
   }
 }
 
 /** A network that is only asked. */
 export class AskedRole implements Role {
-  readonly #unet: Unet;
+  readonly #network: Network;
 
-  constructor(unet: Unet) {
-    this.#unet = unet;
+  constructor(network: Network) {
+    this.#network = network;
   }
 
   predict({ noisy, timesteps }: Point, text: TextConditioning): Prediction {
-    const { output } = this.#unet.forward({ sample: noisy, timesteps, ...text }, { track: false });
-    return { kind: this.#unet.predictionKind, schedule: this.#unet.schedule, tensor: output };
+    const { unet, prediction: kind, schedule } = this.#network;
+    const { outputs } = unet.forward({ sample: noisy, timesteps, ...text });
+    return { kind, schedule, tensor: outputs.prediction };
   }
 
   truth(batch: Batch): Prediction {
-    return truthOf(this.#unet, batch);
+    return truth(this.#network.prediction, this.#network.schedule, batch);
   }
-}
-
-/** What a network of this kind should predict for known latents and noise. */
-function truthOf({ predictionKind: kind, schedule }: Unet, { latents, noise, timesteps }: Batch): Prediction {
-  const tensor = match(kind)
-    .with('epsilon', () => noise)
-    .with('x0', () => latents)
-    .with('v', () => schedule.velocity(latents, noise, timesteps))
-    .with('flow', () => noise.sub(latents))
-    .exhaustive();
-  return { kind, schedule, tensor };
 }

@@ -28,7 +28,8 @@ describe('openRunFolder', () => {
 
   const open = async (given: ResolvedRecipe, resume = false): Promise<number | undefined> => {
     const run = await openRunFolder(path, given, resume);
-    await run.release();
+    const release = await run.claim();
+    await release();
     return run.resumeFrom?.step;
   };
   const checkpoint = (step: number): Promise<unknown> =>
@@ -37,6 +38,11 @@ describe('openRunFolder', () => {
       { version: 1, step, kernelClass: 'sse', cache: {}, seconds: 0, method: {} },
       () => Promise.resolve(),
     );
+
+  it('writes nothing before it is claimed', async () => {
+    await openRunFolder(path, recipe(), false);
+    await expect(readFile(join(path, 'recipe.json'))).rejects.toThrow('ENOENT');
+  });
 
   it('makes a fresh run with its recipe', async () => {
     expect(await open(recipe())).toBeUndefined();
@@ -93,8 +99,9 @@ describe('openRunFolder', () => {
 
   it('keeps a second process out, and takes over from one that died', async () => {
     const run = await openRunFolder(path, recipe(), false);
+    const release = await run.claim();
     await expect(open(recipe())).rejects.toMatchObject({ code: 'ERR_RUN_BUSY' });
-    await run.release();
+    await release();
     // No process has this number: Linux ends at 2²², others far below.
     await writeFile(join(path, '.lock'), `${hostname()} 2147483646\n`);
     expect(await open(recipe())).toBeUndefined();

@@ -37,16 +37,20 @@ export interface RunFolder {
   readonly student: string;
   /** Checkpoint to go on from; none for a fresh run. */
   readonly resumeFrom: Checkpoint | undefined;
-  /** Releases the folder for other processes. */
-  release(): Promise<void>;
+  /**
+   * Makes the folder, keeps other processes out of it and writes the recipe; until then nothing is written. Gives what
+   * releases the folder again.
+   *
+   * @throws PotstillError when another process is writing into it
+   */
+  claim(): Promise<() => Promise<void>>;
 }
 
 /**
- * Opens a run's folder: makes it for a fresh run, checks that it is the same recipe's for a resumed one, and keeps other
- * processes out until it is released.
+ * Looks into a run's folder: whether it is free or the same recipe's, and where to go on.
  *
- * @throws PotstillError when the folder belongs to another recipe or process, holds something else, or holds a run
- * already and `resume` is not set
+ * @throws PotstillError when the folder belongs to another recipe, holds something else, or holds a run already and
+ *   `resume` is not set
  */
 export async function openRunFolder(path: string, recipe: ResolvedRecipe, resume: boolean): Promise<RunFolder> {
   const checkpoints = join(path, 'checkpoints');
@@ -61,9 +65,6 @@ export async function openRunFolder(path: string, recipe: ResolvedRecipe, resume
       remedy: 'Add --resume to go on with it, or name another `output`.',
     });
   }
-  await mkdir(path, { recursive: true });
-  const release = await lock(path);
-  await writeDurably(recipePath, `${JSON.stringify(recipe, undefined, 2)}\n`);
   return {
     path,
     checkpoints,
@@ -71,7 +72,12 @@ export async function openRunFolder(path: string, recipe: ResolvedRecipe, resume
     samples: join(path, 'samples'),
     student: join(path, 'student'),
     resumeFrom,
-    release,
+    claim: async () => {
+      await mkdir(path, { recursive: true });
+      const release = await lock(path);
+      await writeDurably(recipePath, `${JSON.stringify(recipe, undefined, 2)}\n`);
+      return release;
+    },
   };
 }
 

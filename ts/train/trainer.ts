@@ -1,16 +1,16 @@
 import type { BatchPlan } from '../data/batches.ts';
 import type { Method, RoleName } from '../methods/define.ts';
-import { evaluate, type LossOptions } from '../methods/loss.ts';
+import { type BatchLoss, evaluate, type LossOptions } from '../methods/loss.ts';
 import { stepRng } from '../methods/rng.ts';
-import { type AdamW, type Ema, scope, type Unet } from '../native/index.ts';
+import { type AdamW, type Ema, scope, type Tensor } from '../native/index.ts';
 import { requireFiniteGradient, requireFiniteLosses } from './finite.ts';
 import { type LrSchedule, lrFactor } from './lr.ts';
-import { TrainedRole } from './roles.ts';
+import { type Network, TrainedRole } from './roles.ts';
 import type { BatchSource } from './source.ts';
 
 /** What a trainer works with; it owns none of it. */
 export interface TrainerParts {
-  readonly student: Unet;
+  readonly student: Network;
   /** The optimizer of each role's weights. */
   readonly optimizers: Readonly<Record<RoleName, AdamW>>;
   readonly ema: Ema | undefined;
@@ -56,68 +56,75 @@ export class Trainer {
 
   /** Performs the update with this number, from 0. */
   async update(number: number): Promise<StepFigures> {
-    const { optimizers, ema, accumulation, schedule, steps, method, methodOptions } = this.parts;
+    const { ema, schedule, steps, method, methodOptions } = this.parts;
     const lr = this.parts.lr * lrFactor(schedule, number, steps);
     let figures: StepFigures | undefined;
-    for (const phase of method.phases(number, methodOptions)) {
-      const losses = new Mean();
-      const keys: string[] = [];
-      for (let micro = 0; micro < accumulation; micro += 1) {
-        keys.push(...(await this.#accumulate(phase, number, number * accumulation + micro, losses)));
-      }
-      let gradNorm = 0;
-      for (const role of method.groups[phase] ?? []) {
-        gradNorm = Math.hypot(gradNorm, await this.#step(optimizers[role], number, lr, keys));
-      }
-      figures = { ...losses.figures(), lr, gradNorm };
-    }
+    for (const phase of method.phases(number, methodOptions)) figures = await this.#phase(phase, number, lr);
     ema?.update();
     if (figures === undefined) throw new RangeError(`method ${method.id} has no phase at step ${number + 1}`);
     return figures;
   }
 
-  /** Applies the gathered gradients, clipped; gives their norm before clipping. */
-  async #step(optimizer: AdamW, number: number, lr: number, keys: readonly string[]): Promise<number> {
-    const norm = await scope(() => optimizer.clip(this.parts.clip).item());
-    requireFiniteGradient(number + 1, norm, keys);
-    optimizer.step(lr);
-    optimizer.zeroGrad();
-    return norm;
+  /** One phase of an update: gradients over all its batches, then a step of each optimizer. */
+  #phase(phase: string, number: number, lr: number): Promise<StepFigures> {
+    const { method, optimizers, accumulation, clip } = this.parts;
+    return scope(async () => {
+      const losses: BatchLoss[] = [];
+      const keys: string[] = [];
+      for (let micro = 0; micro < accumulation; micro += 1) {
+        const { loss, rows } = this.#accumulate(phase, number * accumulation + micro);
+        losses.push(loss);
+        keys.push(...rows);
+      }
+      // A step with a gradient that is not finite changes nothing, so reading can wait until all is enqueued.
+      const norms = (method.groups[phase] ?? []).map((role) => {
+        const norm = optimizers[role].step({ lr, clip });
+        optimizers[role].zeroGrad();
+        return norm;
+      });
+      const [perSample, totals, also, steps] = await Promise.all([
+        Promise.all(losses.map((loss) => loss.perSample.toArray())),
+        Promise.all(losses.map(({ total }) => total.item())),
+        Promise.all(losses.map(async ({ also }) => readAll(also))),
+        Promise.all(norms.map((norm) => norm.item())),
+      ]);
+      requireFiniteLosses(
+        number + 1,
+        perSample.flatMap((values) => [...values]),
+        keys,
+      );
+      const gradNorm = Math.hypot(...steps);
+      requireFiniteGradient(number + 1, gradNorm, keys);
+      return { loss: mean(totals), lr, gradNorm, also: meanByName(also) };
+    });
   }
 
-  /** Adds the gradients of one batch; gives the keys of its samples. */
-  #accumulate(phase: string, number: number, batchNumber: number, losses: Mean): Promise<string[]> {
-    const { method, methodOptions: options, methodState: state, plan, source, seed, loss, accumulation } = this.parts;
-    return scope(async () => {
-      const rows = plan.rows(batchNumber);
-      const keys = rows.map((row) => source.keyOf(row));
-      const batch = source.load(rows);
-      const roles = { student: this.#role };
-      const terms = method.step(phase, batch, roles, stepRng(seed, batchNumber), { options, state });
-      const { total, perSample, also } = evaluate(terms, batch, loss);
-      total.scale(1 / accumulation).backward();
-      this.#role.backward();
-      const values = await perSample.toArray();
-      requireFiniteLosses(number + 1, values, keys);
-      losses.add('loss', await total.item());
-      for (const [name, value] of also) losses.add(`loss/${name}`, await value.item());
-      return keys;
-    });
+  /** Adds the gradients of one batch. */
+  #accumulate(phase: string, batchNumber: number): { loss: BatchLoss; rows: string[] } {
+    const { method, methodOptions: options, methodState: state, plan, source, seed, accumulation } = this.parts;
+    const rows = plan.rows(batchNumber);
+    const batch = source.load(rows);
+    const roles = { student: this.#role };
+    const terms = method.step(phase, batch, roles, stepRng(seed, batchNumber), { options, state });
+    const loss = evaluate(terms, batch, this.parts.loss);
+    this.#role.backward(loss.total.scale(1 / accumulation));
+    return { loss, rows: rows.map((row) => source.keyOf(row)) };
   }
 }
 
-/** Means over the batches of one update. */
-class Mean {
-  readonly #sums = new Map<string, { sum: number; count: number }>();
+function mean(values: readonly number[]): number {
+  return values.reduce((sum, value) => sum + value, 0) / values.length;
+}
 
-  add(name: string, value: number): void {
-    const entry = this.#sums.get(name) ?? { sum: 0, count: 0 };
-    this.#sums.set(name, { sum: entry.sum + value, count: entry.count + 1 });
-  }
+async function readAll(tensors: ReadonlyMap<string, Tensor>): Promise<ReadonlyMap<string, number>> {
+  const entries = [...tensors].map(async ([name, tensor]) => [name, await tensor.item()] as const);
+  return new Map(await Promise.all(entries));
+}
 
-  figures(): { loss: number; also: Record<`loss/${string}`, number> } {
-    const means = [...this.#sums].map(([name, { sum, count }]) => [name, sum / count] as const);
-    const also = Object.fromEntries(means.filter(([name]) => name !== 'loss')) as Record<`loss/${string}`, number>;
-    return { loss: means.find(([name]) => name === 'loss')?.[1] ?? Number.NaN, also };
-  }
+/** Mean of each named loss over the batches of an update, as `loss/<name>`. */
+function meanByName(batches: readonly ReadonlyMap<string, number>[]): StepFigures['also'] {
+  const names = [...new Set(batches.flatMap((batch) => [...batch.keys()]))];
+  return Object.fromEntries(
+    names.map((name) => [`loss/${name}`, mean(batches.flatMap((batch) => batch.get(name) ?? []))]),
+  );
 }

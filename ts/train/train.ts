@@ -1,0 +1,106 @@
+import { buildCache } from '../cache/build-cache.ts';
+import { CacheReader } from '../cache/reader.ts';
+import { interruptedError } from '../errors.ts';
+import { openEngine } from '../native/index.ts';
+import type { Progress } from '../progress.ts';
+import type { ResolvedRecipe } from '../recipe/index.ts';
+import { type Assembly, assemble } from './assemble.ts';
+import { pruneCheckpoints } from './checkpoints.ts';
+import { runLoop } from './loop.ts';
+import { openRunFolder, type RunFolder } from './run-folder.ts';
+import { readSeals, type Seals } from './seals.ts';
+import { loadState, saveState } from './state.ts';
+import { Trainer, type TrainerParts } from './trainer.ts';
+import type { ValidationFigures } from './validation.ts';
+
+/** How {@link train} runs. */
+export interface TrainOptions {
+  /** Go on from the newest checkpoint in the run's folder. */
+  readonly resume: boolean;
+  readonly progress: Progress;
+  /** Once aborted, the step under way is finished and a checkpoint written. */
+  readonly signal: AbortSignal;
+}
+
+/** A finished run. */
+export interface TrainResult {
+  /** The run's folder. */
+  readonly folder: string;
+  /** The trained student, a diffusers UNet folder. */
+  readonly student: string;
+  /** Updates of the whole run. */
+  readonly step: number;
+  /** Loss of the last update; missing when the run was finished already. */
+  readonly loss?: number | undefined;
+  /** Seconds that all updates took, over all resumptions. */
+  readonly seconds: number;
+  readonly validation?: ValidationFigures | undefined;
+}
+
+/**
+ * Trains a recipe's student: builds what is missing of the caches, verifies them, and updates until the recipe's last
+ * step. Teachers are not loaded once their caches are sealed.
+ *
+ * @throws PotstillError when the recipe, its files or its caches cannot be used; `ERR_INTERRUPTED` after the checkpoint
+ *   was written
+ */
+export async function train(recipe: ResolvedRecipe, options: TrainOptions): Promise<TrainResult> {
+  const { resume, progress, signal } = options;
+  const run = await openRunFolder(recipe.output, recipe, resume);
+  const engine = await openEngine();
+  const { plans } = await buildCache(recipe, { engine, progress, signal });
+  const teachers = plans.teachers.map(({ plan }) => plan);
+  using reader = await CacheReader.open(engine, { ...plans, teachers });
+  const assembly = await assemble(engine, recipe, plans, reader);
+  const seals = await readSeals(plans);
+  const release = await run.claim();
+  try {
+    return await trainIn(run, recipe, assembly, seals, options);
+  } finally {
+    await release();
+  }
+}
+
+async function trainIn(
+  run: RunFolder,
+  recipe: ResolvedRecipe,
+  { parts, validation }: Assembly,
+  cache: Seals,
+  { progress, signal }: TrainOptions,
+): Promise<TrainResult> {
+  const { checkpoint, batch, accumulation, save } = recipe.training;
+  const before = run.resumeFrom && (await loadState(run.resumeFrom, parts, cache, progress));
+  const trainer = new Trainer(parts);
+  const every = recipe.training.validation?.every;
+  const result = await runLoop({
+    update: (number) => trainer.update(number),
+    steps: parts.steps,
+    from: before?.step ?? 0,
+    samplesPerStep: batch * accumulation,
+    secondsBefore: before?.seconds ?? 0,
+    metricsPath: run.metrics,
+    checkpointEvery: checkpoint.every,
+    checkpoint: async (step, seconds) => {
+      await saveState(run.checkpoints, parts, { step, seconds, cache });
+      await pruneCheckpoints(run.checkpoints, checkpoint.keep);
+    },
+    validation: validation && every ? { every, measure: (step) => validation.measure(step) } : undefined,
+    sampling: undefined,
+    signal,
+    progress,
+  });
+  if (result.interrupted) throw interruptedError();
+  await saveStudent(run.student, parts, save.dtype);
+  const { step, loss, seconds } = result;
+  return { folder: run.path, student: run.student, step, loss, seconds, validation: result.validation };
+}
+
+/** Writes the result: the moving average of the weights where there is one. */
+async function saveStudent(folder: string, { student, ema }: TrainerParts, dtype: 'f16' | 'f32'): Promise<void> {
+  ema?.swap();
+  try {
+    await student.unet.saveFolder(folder, dtype);
+  } finally {
+    ema?.swap();
+  }
+}
