@@ -2,7 +2,7 @@ import { mkdir, mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
-import { componentName, componentState, recordCount, shardCount, shardFile } from './component.ts';
+import { componentName, componentState, recordCount } from './component.ts';
 import { planLatents, planTeacher, planText, serialisePlan } from './plan/plans.ts';
 import type { TeacherPlan } from './plan/types.ts';
 
@@ -55,8 +55,6 @@ describe('plans', () => {
   it('count their records', () => {
     const plan = teacher('44'.repeat(32));
     expect([recordCount(latents), recordCount(text), recordCount(plan)]).toEqual([1, 3, 80]);
-    expect([shardCount(latents), shardCount(plan)]).toEqual([1, 2]);
-    expect(shardFile(7)).toBe('shard-00007.safetensors');
   });
 
   it('condition SDXL on the size of the view, height first', () => {

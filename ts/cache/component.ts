@@ -15,11 +15,6 @@ export function componentName(plan: Plan): string {
   return plan.component === 'teacher' ? `teachers/${plan.id}` : plan.component;
 }
 
-/** Name of a shard's file. */
-export function shardFile(index: number): string {
-  return `shard-${String(index).padStart(5, '0')}.safetensors`;
-}
-
 /** Records of a component. */
 export function recordCount(plan: Plan): number {
   switch (plan.component) {
@@ -30,11 +25,6 @@ export function recordCount(plan: Plan): number {
     case 'teacher':
       return plan.samples.length * plan.draws;
   }
-}
-
-/** Shards that hold a component's records. */
-export function shardCount(plan: Plan): number {
-  return Math.ceil(recordCount(plan) / plan.shardRecords);
 }
 
 /** What lies in a component's folder, compared with a plan. */

@@ -1,7 +1,5 @@
-import { readdir, rm } from 'node:fs/promises';
-import { join } from 'node:path';
 import type { Progress } from '../../progress.ts';
-import { componentName, componentState, recordCount, shardCount } from '../component.ts';
+import { componentName, componentState, recordCount } from '../component.ts';
 import type { Plan } from '../plan/types.ts';
 import type { ComponentStore, ShardWriter } from './store.ts';
 
@@ -28,11 +26,10 @@ export interface ComponentBuild {
 export interface ComponentOutcome {
   /** `latents`, `text`, `teachers/<id>`. */
   readonly name: string;
+  /** Records of this component, all of them there now. */
   readonly records: number;
-  /** Shards of this component, all of them there now. */
-  readonly shards: number;
-  /** Shards that were there already. */
-  readonly kept: number;
+  /** Records that this build computed; the others were there already. */
+  readonly computed: number;
 }
 
 /**
@@ -48,58 +45,27 @@ export async function buildComponent(
   store: ComponentStore,
   { progress, signal }: { readonly progress: Progress; readonly signal: AbortSignal },
 ): Promise<ComponentOutcome> {
-  const name = componentName(plan);
-  const folder = join(cache, name);
-  const records = recordCount(plan);
-  const shards = shardCount(plan);
-  const state = await componentState(cache, plan);
-  if (state === 'sealed') return { name, records, shards, kept: shards };
-  if (state === 'absent') await store.begin(folder, plan);
-  await removeLeftovers(folder);
-  const missing = await missingShards(folder, plan, store, signal);
+  const outcome = { name: componentName(plan), records: recordCount(plan) };
+  if ((await componentState(cache, plan)) === 'sealed') return { ...outcome, computed: 0 };
+  const missing = (await store.begin(cache, plan)).filter(({ whole }) => !whole);
+  const computed = missing.reduce((sum, { from, to }) => sum + to - from, 0);
   if (missing.length > 0) {
-    const ranges = missing.map((shard) => ({
-      shard,
-      from: shard * plan.shardRecords,
-      to: Math.min(records, (shard + 1) * plan.shardRecords),
-    }));
-    using task = progress.start(label, { total: ranges.reduce((sum, { from, to }) => sum + to - from, 0), unit });
+    using task = progress.start(label, { total: computed, unit });
     const producer = await open();
     try {
-      for (const { shard, from, to } of ranges) {
+      for (const { index, from, to } of missing) {
         signal.throwIfAborted();
-        const writer = store.createShard(folder, plan, shard);
-        await producer.produce(from, to, writer, (count) => {
-          task.advance(count);
+        const shard = store.createShard(plan, index);
+        await producer.produce(from, to, shard, (records) => {
+          task.advance(records);
           signal.throwIfAborted();
         });
-        await writer.finish();
+        await shard.finish();
       }
     } finally {
       producer.dispose();
     }
   }
-  await store.seal(folder);
-  return { name, records, shards, kept: shards - missing.length };
-}
-
-async function missingShards(
-  folder: string,
-  plan: Plan,
-  store: ComponentStore,
-  signal: AbortSignal,
-): Promise<number[]> {
-  const missing: number[] = [];
-  for (let shard = 0; shard < shardCount(plan); shard += 1) {
-    signal.throwIfAborted();
-    if (!(await store.isWhole(folder, plan, shard))) missing.push(shard);
-  }
-  return missing;
-}
-
-/** Temporary files that a killed build left: never read, so they only take space. */
-async function removeLeftovers(folder: string): Promise<void> {
-  for (const name of await readdir(folder)) {
-    if (name.startsWith('.potstill-') && name.endsWith('.tmp')) await rm(join(folder, name), { force: true });
-  }
+  await store.seal(plan);
+  return { ...outcome, computed };
 }

@@ -1,4 +1,4 @@
-import type { Tensor } from '../../native/index.ts';
+import type { Tensor } from '../../native/tensor.ts';
 import type { Plan } from '../plan/types.ts';
 
 /** The records of one shard on their way to disk. */
@@ -14,13 +14,21 @@ export interface ShardWriter {
   finish(): Promise<void>;
 }
 
-/** How components are written. The files are Rust's; what is missing and in which order it is built is decided here. */
+/** A shard of a plan: the records `from` to `to`, and whether its file is there already. */
+export interface ShardState {
+  readonly index: number;
+  readonly from: number;
+  readonly to: number;
+  /** A damaged file counts as missing and is built anew. */
+  readonly whole: boolean;
+}
+
+/** How components are written. The files are Rust's; what is computed, and in which order, is decided here. */
 export interface ComponentStore {
-  /** Makes the folder and writes the plan. */
-  begin(folder: string, plan: Plan): Promise<void>;
-  /** Whether a shard's file is there and is what the plan says; a damaged one counts as missing and is built anew. */
-  isWhole(folder: string, plan: Plan, shard: number): Promise<boolean>;
-  createShard(folder: string, plan: Plan, shard: number): ShardWriter;
+  /** Makes the component's folder, writes the plan, removes what a killed build left, and says which shards are there. */
+  begin(cache: string, plan: Plan): Promise<readonly ShardState[]>;
+  /** Of a component that was begun. */
+  createShard(plan: Plan, index: number): ShardWriter;
   /** Writes the seal over all shards. */
-  seal(folder: string): Promise<void>;
+  seal(plan: Plan): Promise<void>;
 }

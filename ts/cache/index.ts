@@ -1,0 +1,13 @@
+export { type BuildOptions, type BuiltCache, buildCache } from './build-cache.ts';
+export type { ComponentOutcome } from './build/build-component.ts';
+export { ensureCache } from './ensure-cache.ts';
+export {
+  type BatchRequest,
+  type CachedBatch,
+  type CachedPredictions,
+  type CachedSample,
+  OpenedCache,
+} from './opened-cache.ts';
+export { type CachePlans, type PlannedTeacher, planCache } from './plan-cache.ts';
+export type { LatentsPlan, Plan, PredictionField, TeacherPlan, TextPlan } from './plan/types.ts';
+export { type CachedText, CacheReader } from './reader.ts';

@@ -1,0 +1,26 @@
+import type { EncoderOnDisk, InspectedImage, TextOnDisk, UnetOnDisk, VaeOnDisk } from '../native/generated/binding.js';
+import { addon } from '../native/load.ts';
+import { unwrap } from '../native/outcome.ts';
+import type { Size } from './data/view.ts';
+
+export type { EncoderOnDisk, InspectedImage, TextOnDisk, UnetOnDisk, VaeOnDisk };
+
+/** Reads and decodes an image, and finds the centre crop of a size. */
+export async function inspectImage(path: string, { width, height }: Size): Promise<InspectedImage> {
+  return unwrap(await addon().inspectImage(path, width, height));
+}
+
+/** Files, schedule and prediction of the UNet in a model's folder. Nothing but configurations is read. */
+export async function inspectUnet(model: string): Promise<UnetOnDisk> {
+  return unwrap(await addon().inspectUnet(model));
+}
+
+/** Files and facts of the VAE in a model's folder. */
+export async function inspectVae(model: string): Promise<VaeOnDisk> {
+  return unwrap(await addon().inspectVae(model));
+}
+
+/** Files and facts of the text encoders in a model's folder. */
+export async function inspectText(model: string): Promise<TextOnDisk> {
+  return unwrap(await addon().inspectText(model));
+}

@@ -1,0 +1,152 @@
+import { stat } from 'node:fs/promises';
+import { join } from 'node:path';
+import { inputError } from '../errors.ts';
+import { type Progress, silentProgress } from '../progress.ts';
+import type { ResolvedRecipe } from '../recipe/index.ts';
+import { canonicalJson, type Json } from './canonical.ts';
+import { readPlan } from './component.ts';
+import { type DataScan, type DataSource, scanData } from './data/scan.ts';
+import { inspectImage, inspectText, inspectUnet, inspectVae } from './inspect.ts';
+import { type DigestOptions, digestComponent, digestEncoder } from './plan/model-digest.ts';
+import { planLatents, planTeacher, planText, type TextFacts, type UnetFacts, type VaeFacts } from './plan/plans.ts';
+import type { LatentsPlan, TeacherPlan, TextPlan } from './plan/types.ts';
+import { fieldsOf, teachersOf } from './request.ts';
+
+/** One teacher's plan, and where its model lies. */
+export interface PlannedTeacher {
+  readonly plan: TeacherPlan;
+  readonly model: string;
+}
+
+/** The plans of everything that training by a recipe reads. */
+export interface CachePlans {
+  /** The cache's folder. */
+  readonly dir: string;
+  readonly scan: DataScan;
+  readonly latents: LatentsPlan;
+  readonly text: TextPlan;
+  readonly teachers: readonly PlannedTeacher[];
+}
+
+/**
+ * Plans a recipe's cache: finds the data, digests the models, and writes nothing.
+ *
+ * A model whose files are gone but whose records are in the cache is taken from the plan there: training needs the cache
+ * alone. Whatever else that plan fixes must still fit.
+ *
+ * @throws PotstillError naming the file, for whatever cannot be used
+ */
+export async function planCache(
+  recipe: ResolvedRecipe,
+  { progress = silentProgress, signal }: { readonly progress?: Progress; readonly signal?: AbortSignal } = {},
+): Promise<CachePlans> {
+  const options: DigestOptions = { progress, signal };
+  const { dir, dtype, draws, noise, timesteps } = recipe.cache;
+  const student = await inspectUnet(recipe.student.model);
+  const scan = await scanData(sourcesOf(recipe, student.sampleSize), inspectImage, { progress, signal });
+  const latents = planLatents(scan, await vaeFacts(recipe, options), dtype);
+  const text = planText(scan, await textFacts(recipe, options), dtype);
+  const teachers: PlannedTeacher[] = [];
+  for (const teacher of teachersOf(recipe)) {
+    const unet = await unetFacts(recipe, teacher, text, options);
+    if (unet.schedule.alphasCumprod !== student.alphasCumprod) {
+      throw inputError(
+        'ERR_TEACHER_SCHEDULE',
+        `teacher ${teacher.id} was trained on another noise schedule than the student`,
+        {
+          where: teacher.model,
+          remedy: 'Choose a teacher with the same betas in scheduler/scheduler_config.json.',
+        },
+      );
+    }
+    const drawing = { draws, generator: noise, baseSeed: recipe.seed, timesteps };
+    const plan = planTeacher(teacher.id, scan, { latents, text }, unet, fieldsOf(recipe), drawing, dtype);
+    teachers.push({ plan, model: teacher.model });
+  }
+  return { dir, scan, latents, text, teachers };
+}
+
+function sourcesOf(recipe: ResolvedRecipe, sampleSize: number | undefined): DataSource[] {
+  return recipe.data.map(({ images, captions, size, flip, repeats, captionDropout }, index) => {
+    const [width, height] = size ?? [ownSize(recipe, sampleSize, index), ownSize(recipe, sampleSize, index)];
+    return { images, captions, size: { width, height }, flip, repeats, captionDropout };
+  });
+}
+
+/** Pixels per latent: the UNet's configuration counts latents. */
+const PIXELS_PER_LATENT = 8;
+
+function ownSize(recipe: ResolvedRecipe, sampleSize: number | undefined, index: number): number {
+  if (sampleSize !== undefined) return sampleSize * PIXELS_PER_LATENT;
+  throw inputError('ERR_DATA_SIZE', `${join(recipe.student.model, 'unet', 'config.json')} states no sample_size`, {
+    where: `data[${index}].size`,
+    remedy: 'Give the size of the pictures in the recipe: "size": [512, 512].',
+  });
+}
+
+async function vaeFacts(recipe: ResolvedRecipe, options: DigestOptions): Promise<VaeFacts> {
+  const { model } = recipe.student;
+  if (!(await isFolder(join(model, 'vae')))) {
+    const stored = await readPlan(recipe.cache.dir, 'latents');
+    if (stored?.component === 'latents') {
+      const { weights, config, scalingFactor, channels, downscale } = stored.vae;
+      return { digest: { weights, config }, scalingFactor, channels, downscale };
+    }
+  }
+  const { files, ...facts } = await inspectVae(model);
+  return { digest: await digestComponent(files, options), ...facts };
+}
+
+async function textFacts(recipe: ResolvedRecipe, options: DigestOptions): Promise<TextFacts> {
+  const { model } = recipe.student;
+  if (!(await isFolder(join(model, 'text_encoder')))) {
+    const stored = await readPlan(recipe.cache.dir, 'text');
+    if (stored?.component === 'text') return { encoders: stored.encoders, shape: stored.shape };
+  }
+  return readTextFacts(model, options);
+}
+
+async function readTextFacts(model: string, options: DigestOptions): Promise<TextFacts> {
+  const { encoders, tokens, width, pooled } = await inspectText(model);
+  const digests: TextFacts['encoders'][number][] = [];
+  for (const { files, tokenizer } of encoders) digests.push(await digestEncoder({ ...files, tokenizer }, options));
+  return { encoders: digests, shape: { tokens, width, pooled } };
+}
+
+async function unetFacts(
+  recipe: ResolvedRecipe,
+  { id, model }: ResolvedRecipe['teachers'][number],
+  text: TextPlan,
+  options: DigestOptions,
+): Promise<UnetFacts> {
+  if (!(await isFolder(join(model, 'unet')))) {
+    const stored = await readPlan(recipe.cache.dir, `teachers/${id}`);
+    if (stored?.component === 'teacher') {
+      const { unet, prediction, schedule } = stored;
+      return { digest: unet, prediction, schedule, timeIds: stored.timeIds !== undefined };
+    }
+  }
+  const facts = await inspectUnet(model);
+  if (await isFolder(join(model, 'text_encoder'))) await checkEncoders(id, model, text, options);
+  return {
+    digest: await digestComponent(facts.files, options),
+    prediction: facts.prediction,
+    schedule: { timesteps: facts.timesteps, alphasCumprod: facts.alphasCumprod },
+    timeIds: facts.kind === 'sdxl',
+  };
+}
+
+/** A teacher reads the text that the student's encoders made, so its own must be the same. */
+async function checkEncoders(id: string, model: string, text: TextPlan, options: DigestOptions): Promise<void> {
+  const { encoders } = await readTextFacts(model, options);
+  if (canonicalJson(encoders as unknown as Json) === canonicalJson(text.encoders as unknown as Json)) return;
+  throw inputError('ERR_NOT_BUILT', `teacher ${id} has text encoders of its own, for which no text is cached yet`, {
+    where: model,
+    remedy:
+      "Use a teacher with the student's text encoders, or take text_encoder out of its folder to use the student's.",
+  });
+}
+
+async function isFolder(path: string): Promise<boolean> {
+  return (await stat(path).catch(() => undefined))?.isDirectory() === true;
+}
