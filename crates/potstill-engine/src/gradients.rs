@@ -10,6 +10,7 @@ use crate::error::{EngineError, Result, ensure_shape};
 use crate::value::{Node, NodeId, Role, Value};
 
 /// A gradient, and whether its storage is this store's own and may be added to in place.
+#[derive(Debug)]
 struct Entry {
     tensor: Tensor,
     owned: bool,
@@ -18,7 +19,7 @@ struct Entry {
 /// Gradients by leaf.
 ///
 /// A later accumulation may add in place: a tensor that [`get`](Gradients::get) returned is valid until then.
-#[derive(Default)]
+#[derive(Debug, Default)]
 pub struct Gradients {
     entries: HashMap<NodeId, Entry>,
 }
@@ -57,6 +58,17 @@ impl Gradients {
             value.dims()
         );
         self.add(id, grad).map(|_| ())
+    }
+
+    /// Multiplies the gradient of a leaf, when it has one.
+    pub fn scale(&mut self, value: &Value, factor: f64) -> Result<()> {
+        if let Some(entry) = value.id().and_then(|id| self.entries.get_mut(&id)) {
+            *entry = Entry {
+                tensor: entry.tensor.affine(factor, 0.)?,
+                owned: true,
+            };
+        }
+        Ok(())
     }
 
     fn take_id(&mut self, id: NodeId) -> Option<Tensor> {
@@ -143,10 +155,10 @@ fn walk(outputs: &[(Value, Tensor)], floor: Option<NodeId>, gradients: &mut Grad
             output.dims(),
             output.tensor().dtype()
         );
-        if let Some(node) = output.node() {
-            if gradients.add(node.id, grad.clone())? {
-                heap.push(Pending(node.clone()));
-            }
+        if let Some(node) = output.node()
+            && gradients.add(node.id, grad.clone())?
+        {
+            heap.push(Pending(node.clone()));
         }
     }
     while let Some(Pending(node)) = heap.pop() {
@@ -173,12 +185,182 @@ fn walk(outputs: &[(Value, Tensor)], floor: Option<NodeId>, gradients: &mut Grad
         let inputs = vjp.backward(grad, gradients)?;
         debug_assert_eq!(inputs.len(), node.parents.len(), "{}", node.name);
         for (parent, grad) in node.parents.iter().zip(inputs) {
-            if let (Some(parent), Some(grad)) = (parent, grad) {
-                if gradients.add(parent.id, grad)? {
-                    heap.push(Pending(parent.clone()));
-                }
+            if let (Some(parent), Some(grad)) = (parent, grad)
+                && gradients.add(parent.id, grad)?
+            {
+                heap.push(Pending(parent.clone()));
             }
         }
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::{random, values};
+    use crate::{Param, checkpoint, no_grad, ops};
+
+    fn ones(value: &Value) -> Tensor {
+        value.tensor().ones_like().unwrap()
+    }
+
+    #[test]
+    fn frozen_parameters_and_constants_record_nothing() {
+        let w = Param::new("w", random(&[3, 3], 1));
+        let x = Value::constant(random(&[2, 3], 2));
+        assert!(!ops::linear(&x, &w.value(), None).unwrap().tracked());
+        w.set_trainable(true);
+        let y = ops::linear(&x, &w.value(), None).unwrap();
+        assert!(y.tracked());
+        assert!(!no_grad(|| ops::linear(&x, &w.value(), None)).unwrap().tracked());
+        let g = backward(&[(y.clone(), ones(&y))]).unwrap();
+        assert_eq!(g.len(), 1, "intermediate gradients are freed");
+        assert!(g.get(w.leaf()).is_some());
+    }
+
+    #[test]
+    fn recording_comes_back_after_a_panic() {
+        let _ = std::panic::catch_unwind(|| no_grad(|| panic!("inside")));
+        assert!(crate::is_grad_enabled());
+    }
+
+    #[test]
+    fn a_second_walk_is_an_error() {
+        let x = Value::leaf(random(&[2], 1));
+        let y = ops::square(&x).unwrap();
+        backward(&[(y.clone(), ones(&y))]).unwrap();
+        let message = backward(&[(y.clone(), ones(&y))]).unwrap_err().to_string();
+        assert!(message.contains("square") && message.contains("again"), "{message}");
+    }
+
+    #[test]
+    fn gradients_accumulate_over_several_walks() {
+        let x = Value::leaf(random(&[2], 1));
+        let mut g = Gradients::default();
+        for _ in 0..3 {
+            let y = ops::affine(&x, 2., 0.).unwrap();
+            backward_into(&[(y.clone(), ones(&y))], &mut g).unwrap();
+        }
+        assert_eq!(values(g.get(&x).unwrap()), [6., 6.]);
+        g.scale(&x, 0.5).unwrap();
+        assert_eq!(values(&g.take(&x).unwrap()), [3., 3.]);
+        assert!(g.is_empty());
+    }
+
+    #[test]
+    fn shared_gradients_are_not_added_to_in_place() {
+        // Both inputs of `add` get the very same tensor; the second use of a then adds to its own sum only.
+        let (a, b) = (Value::leaf(random(&[2], 1)), Value::leaf(random(&[2], 2)));
+        let first = ops::add(&a, &b).unwrap();
+        let y = ops::add(&ops::add(&first, &a).unwrap(), &a).unwrap();
+        let seed = ones(&y);
+        let g = backward(&[(y, seed.clone())]).unwrap();
+        assert_eq!(values(g.get(&a).unwrap()), [3., 3.]);
+        assert_eq!(values(g.get(&b).unwrap()), [1., 1.]);
+        assert_eq!(values(&seed), [1., 1.]);
+    }
+
+    #[test]
+    fn a_gradient_of_another_shape_is_refused() {
+        let x = Value::leaf(random(&[2], 1));
+        assert!(backward(&[(x.clone(), random(&[3], 1))]).is_err());
+        assert!(Gradients::default().accumulate(&x, random(&[3], 1)).is_err());
+        assert!(Gradients::default().accumulate(&x.detach(), random(&[2], 1)).is_err());
+    }
+
+    #[test]
+    fn deep_graphs_need_no_stack() {
+        const NODES: usize = 50_000;
+        let run = || {
+            let x = Value::leaf(random(&[1], 1));
+            let mut y = x.clone();
+            for _ in 0..NODES {
+                y = ops::affine(&y, 1., 1.).unwrap();
+            }
+            (x, y)
+        };
+        let thread = std::thread::Builder::new().stack_size(256 * 1024).spawn(move || {
+            let (x, y) = run();
+            let g = backward(&[(y.clone(), ones(&y))]).unwrap();
+            assert_eq!(values(g.get(&x).unwrap()), [1.]);
+            drop(y);
+            // Dropped without a walk.
+            run();
+        });
+        thread.unwrap().join().unwrap();
+    }
+
+    /// Two layers with a checkpoint around the second, or without; the gradients of x, w and v.
+    fn two_layers(recompute: bool, track_x: bool) -> Vec<Option<Vec<f64>>> {
+        let w = Param::new("w", random(&[4, 3], 1));
+        let v = Param::new("v", random(&[3, 4], 2));
+        w.set_trainable(track_x);
+        v.set_trainable(true);
+        let x = if track_x {
+            Value::leaf(random(&[5, 3], 3))
+        } else {
+            Value::constant(random(&[5, 3], 3))
+        };
+        let h = ops::linear(&x, &w.value(), None).unwrap();
+        let inner = v.clone();
+        let segment = move |inputs: &[Value]| {
+            let y = ops::silu(&ops::linear(&inputs[0], &inner.value(), None)?)?;
+            ops::mul(&ops::add(&y, &inputs[1])?, &y)
+        };
+        let inputs = [h, x.clone()];
+        let y = if recompute {
+            checkpoint(&inputs, segment).unwrap()
+        } else {
+            segment(&inputs).unwrap()
+        };
+        assert!(y.tracked());
+        let y = ops::add(&y, &x).unwrap();
+        let g = backward(&[(y.clone(), random(y.dims(), 4))]).unwrap();
+        [&x, w.leaf(), v.leaf()]
+            .into_iter()
+            .map(|leaf| g.get(leaf).map(values))
+            .collect()
+    }
+
+    #[test]
+    fn recomputation_gives_the_same_gradients() {
+        assert_eq!(two_layers(true, true), two_layers(false, true));
+        assert!(two_layers(true, true).iter().all(Option::is_some));
+        // Only a parameter inside the segment is trained.
+        let found = two_layers(true, false);
+        assert_eq!(found, two_layers(false, false));
+        assert!(found[0].is_none() && found[1].is_none() && found[2].is_some());
+    }
+
+    #[test]
+    fn checkpoints_nest() {
+        let x = Value::leaf(random(&[4], 1));
+        let inner = |v: &[Value]| ops::square(&v[0]);
+        let y = checkpoint(&[x.clone()], move |v| {
+            let h = checkpoint(v, inner)?;
+            checkpoint(&[h, v[0].clone()], |v| ops::mul(&v[0], &v[1]))
+        })
+        .unwrap();
+        let g = backward(&[(y.clone(), ones(&y))]).unwrap();
+        let expected: Vec<f64> = values(x.tensor()).iter().map(|x| 3. * x * x).collect();
+        for (a, b) in values(g.get(&x).unwrap()).iter().zip(expected) {
+            assert!((a - b).abs() < 1e-12);
+        }
+    }
+
+    #[test]
+    fn a_frozen_segment_records_nothing_and_a_capture_is_an_error() {
+        let x = Value::constant(random(&[4], 1));
+        assert!(!checkpoint(&[x.clone()], |v| ops::square(&v[0])).unwrap().tracked());
+
+        let leaf = Value::leaf(random(&[4], 1));
+        let hidden = ops::square(&leaf).unwrap();
+        let captured = hidden.clone();
+        let y = checkpoint(&[hidden], move |v| ops::add(&v[0], &captured));
+        // Recording is off inside, so the capture shows in the backward pass.
+        let y = y.unwrap();
+        let message = backward(&[(y.clone(), ones(&y))]).unwrap_err().to_string();
+        assert!(message.contains("square") && message.contains("input"), "{message}");
+    }
 }

@@ -8,8 +8,10 @@ mod cpu;
 mod error;
 mod gradients;
 pub mod ops;
-
+pub mod optim;
 mod param;
+#[cfg(test)]
+mod testing;
 mod value;
 
 pub use candle_core::{DType, Device, Shape, Tensor};

@@ -6,6 +6,7 @@
 mod attention;
 mod conv;
 mod gemm;
+mod inplace;
 mod matmul;
 mod norm;
 mod pointwise;
@@ -15,9 +16,10 @@ mod storage;
 
 pub(crate) use attention::{AttentionShape, attention_backward, attention_forward};
 pub(crate) use conv::{ConvShape, conv_backward_data, conv_backward_filter, conv_forward};
+pub(crate) use inplace::{Update, add_assign, copy_into, move_towards, sum_of_squares, update};
 pub(crate) use matmul::{linear_backward_input, linear_backward_weight, linear_forward};
 pub(crate) use norm::{NormShape, group_norm_backward, group_norm_forward, layer_norm_backward, layer_norm_forward};
-pub(crate) use pointwise::{add_assign, copy_into, map, map2, sum_of};
+pub(crate) use pointwise::{TILE, map, map2, sum_of};
 pub(crate) use real::Real;
 pub(crate) use rows::{
     add_rows, column_sums, concat, gather_rows, scatter_rows, split, sum_spatial, transpose_last, upsample,

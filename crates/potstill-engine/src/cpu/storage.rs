@@ -114,10 +114,6 @@ unsafe impl<T: Send> Send for Pointer<T> {}
 unsafe impl<T: Send> Sync for Pointer<T> {}
 
 impl<T> Pointer<T> {
-    pub(crate) fn new(values: &mut [T]) -> Self {
-        Self(values.as_mut_ptr())
-    }
-
     /// The address of element `index`.
     pub(crate) fn at(self, index: usize) -> *mut T {
         self.0.wrapping_add(index)

@@ -54,3 +54,40 @@ function!(
         g * s * (T::ONE + T::of(QUICK_GELU) * x * (T::ONE - s))
     }
 );
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::*;
+
+    #[test]
+    fn gradients() {
+        let x = random(&[5, 7], 1).affine(3., 0.).unwrap();
+        check(&[x.clone()], |v| silu(&v[0]));
+        check(&[x.clone()], |v| gelu(&v[0]));
+        check(&[x], |v| quick_gelu(&v[0]));
+    }
+
+    #[test]
+    fn many_elements_agree() {
+        let x = random(&[3, 9001], 1).affine(4., 0.).unwrap();
+        agree(&[x.clone()], |v| silu(&v[0]));
+        agree(&[x.clone()], |v| gelu(&v[0]));
+        agree(&[x], |v| quick_gelu(&v[0]));
+    }
+
+    #[test]
+    fn extremes_stay_finite() {
+        let x = Value::leaf(crate::Tensor::new(&[-1e4f32, -100., 0., 100., 1e4], &crate::Device::Cpu).unwrap());
+        for f in [silu, gelu, quick_gelu] {
+            let y = f(&x).unwrap();
+            let ones = y.tensor().ones_like().unwrap();
+            assert_eq!(
+                y.tensor().to_vec1::<f32>().unwrap(),
+                [0., 0., 0., 100., 1e4].map(|v: f32| v.max(0.))
+            );
+            let g = crate::backward(&[(y, ones)]).unwrap();
+            assert_eq!(g.get(&x).unwrap().to_vec1::<f32>().unwrap(), [0., 0., 0.5, 1., 1.]);
+        }
+    }
+}

@@ -41,3 +41,29 @@ pub fn add_rows(x: &Value, row: &Value) -> Result<Value> {
         }
     }))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::*;
+
+    #[test]
+    fn gradients() {
+        check(&[random(&[2, 3, 2, 4], 1), random(&[2, 4], 2)], |v| {
+            add_rows(&v[0], &v[1])
+        });
+        check(&[random(&[3, 2], 1), random(&[3, 2], 2)], |v| add_rows(&v[0], &v[1]));
+    }
+
+    #[test]
+    fn tiles_agree() {
+        agree(&[random(&[3, 40, 33, 20], 1), random(&[3, 20], 2)], |v| {
+            add_rows(&v[0], &v[1])
+        });
+    }
+
+    #[test]
+    fn names_shapes_that_do_not_fit() {
+        assert!(add_rows(&constant(&[2, 3, 4]), &constant(&[1, 4])).is_err());
+    }
+}

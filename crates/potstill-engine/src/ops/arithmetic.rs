@@ -128,3 +128,53 @@ pub fn div(a: &Value, b: &Value) -> Result<Value> {
         }
     }))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::*;
+
+    type Operation = fn(&Value, &Value) -> Result<Value>;
+
+    #[test]
+    fn gradients_with_broadcasting() {
+        let positive = |dims: &[usize], seed| random(dims, seed).abs().unwrap().affine(1., 0.5).unwrap();
+        let shapes: [(&[usize], &[usize]); 6] = [
+            (&[2, 3], &[2, 3]),
+            (&[2, 3], &[3]),
+            (&[2, 1, 3], &[4, 1]),
+            (&[1], &[2, 2]),
+            (&[], &[3]),
+            (&[2, 1], &[2, 3]),
+        ];
+        for (a, b) in shapes {
+            for f in [add as Operation, sub, mul, div] {
+                check(&[random(a, 1), positive(b, 2)], |v| f(&v[0], &v[1]));
+            }
+        }
+    }
+
+    #[test]
+    fn a_value_used_twice_gets_both_gradients() {
+        check(&[random(&[2, 3], 1)], |v| mul(&v[0], &v[0]));
+        check(&[random(&[2, 3], 1)], |v| add(&add(&v[0], &v[0])?, &mul(&v[0], &v[0])?));
+    }
+
+    #[test]
+    fn many_elements_agree() {
+        agree(&[random(&[3, 9001], 1), random(&[3, 9001], 2)], |v| mul(&v[0], &v[1]));
+        agree(&[random(&[300, 90], 1), random(&[90], 2)], |v| mul(&v[0], &v[1]));
+    }
+
+    #[test]
+    fn names_shapes_that_do_not_fit() {
+        assert!(
+            add(&constant(&[2, 3]), &constant(&[2]))
+                .unwrap_err()
+                .to_string()
+                .contains("[2, 3]")
+        );
+        let f32 = Value::constant(random(&[2], 1).to_dtype(crate::DType::F32).unwrap());
+        assert!(mul(&constant(&[2]), &f32).is_err());
+    }
+}

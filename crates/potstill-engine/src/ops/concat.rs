@@ -41,3 +41,28 @@ pub fn concat_last(a: &Value, b: &Value) -> Result<Value> {
         }
     }))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::*;
+
+    #[test]
+    fn gradients() {
+        check(&[random(&[2, 3, 2], 1), random(&[2, 3, 4], 2)], |v| {
+            concat_last(&v[0], &v[1])
+        });
+    }
+
+    #[test]
+    fn tiles_agree() {
+        agree(&[random(&[900, 70], 1), random(&[900, 31], 2)], |v| {
+            concat_last(&v[0], &v[1])
+        });
+    }
+
+    #[test]
+    fn names_shapes_that_do_not_fit() {
+        assert!(concat_last(&constant(&[2, 3]), &constant(&[3, 3])).is_err());
+    }
+}

@@ -113,3 +113,116 @@ fn backward(
         Ok(grads)
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::*;
+
+    fn geometries() -> Vec<(usize, usize, Conv2d)> {
+        vec![
+            (
+                3,
+                3,
+                Conv2d {
+                    stride: 1,
+                    padding: [1; 4],
+                },
+            ),
+            (1, 1, Conv2d::default()),
+            (
+                3,
+                3,
+                Conv2d {
+                    stride: 2,
+                    padding: [1; 4],
+                },
+            ),
+            (
+                3,
+                3,
+                Conv2d {
+                    stride: 2,
+                    padding: [0, 1, 0, 1],
+                },
+            ),
+            (
+                2,
+                4,
+                Conv2d {
+                    stride: 3,
+                    padding: [2, 0, 1, 3],
+                },
+            ),
+            (
+                1,
+                1,
+                Conv2d {
+                    stride: 2,
+                    padding: [0; 4],
+                },
+            ),
+        ]
+    }
+
+    #[test]
+    fn gradients() {
+        for (kh, kw, geometry) in geometries() {
+            let inputs = [random(&[2, 5, 4, 3], 1), random(&[2, kh, kw, 3], 2), random(&[2], 3)];
+            check(&inputs, |v| conv2d(&v[0], &v[1], Some(&v[2]), &geometry));
+            check(&inputs[..2], |v| conv2d(&v[0], &v[1], None, &geometry));
+        }
+    }
+
+    #[test]
+    fn tiles_agree() {
+        for (kh, kw, geometry) in geometries() {
+            for (h, w, i, o) in [(9, 11, 20, 33), (2, 2, 130, 70), (17, 16, 4, 64), (16, 33, 64, 4)] {
+                let inputs = [random(&[3, h, w, i], 1), random(&[o, kh, kw, i], 2), random(&[o], 3)];
+                agree(&inputs, |v| conv2d(&v[0], &v[1], Some(&v[2]), &geometry));
+            }
+        }
+    }
+
+    #[test]
+    fn is_the_sum_over_the_window() {
+        // A 2×2 image under a 2×2 window of ones, padded at the bottom and on the right.
+        let x = Value::constant(Tensor::from_slice(&[1f32, 2., 3., 4.], (1, 2, 2, 1), &crate::Device::Cpu).unwrap());
+        let w = Value::constant(Tensor::ones((1, 2, 2, 1), crate::DType::F32, &crate::Device::Cpu).unwrap());
+        let y = conv2d(
+            &x,
+            &w,
+            None,
+            &Conv2d {
+                stride: 1,
+                padding: [0, 1, 0, 1],
+            },
+        )
+        .unwrap();
+        assert_eq!(
+            y.tensor().flatten_all().unwrap().to_vec1::<f32>().unwrap(),
+            [10., 6., 7., 4.]
+        );
+    }
+
+    #[test]
+    fn names_shapes_that_do_not_fit() {
+        let x = constant(&[1, 4, 4, 3]);
+        let same = Conv2d::default();
+        assert!(
+            conv2d(&x, &constant(&[2, 3, 3, 4]), None, &same)
+                .unwrap_err()
+                .to_string()
+                .contains("channels")
+        );
+        assert!(
+            conv2d(&x, &constant(&[2, 5, 5, 3]), None, &same)
+                .unwrap_err()
+                .to_string()
+                .contains("no output")
+        );
+        assert!(conv2d(&x, &constant(&[2, 3, 3, 3]), None, &Conv2d { stride: 0, ..same }).is_err());
+        assert!(conv2d(&x, &constant(&[2, 3, 3, 3]), Some(&constant(&[3])), &same).is_err());
+        assert!(conv2d(&constant(&[4, 4, 3]), &constant(&[2, 3, 3, 3]), None, &same).is_err());
+    }
+}

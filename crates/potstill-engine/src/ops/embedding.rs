@@ -39,3 +39,24 @@ pub fn embedding(table: &Value, ids: &[u32]) -> Result<Value> {
         }
     }))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::*;
+
+    #[test]
+    fn gradients() {
+        check(&[random(&[5, 3], 1)], |v| embedding(&v[0], &[4, 0, 4, 2]));
+    }
+
+    #[test]
+    fn refuses_ids_beyond_the_table() {
+        assert!(
+            embedding(&constant(&[5, 3]), &[5])
+                .unwrap_err()
+                .to_string()
+                .contains("id 5")
+        );
+    }
+}

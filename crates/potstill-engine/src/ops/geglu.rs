@@ -47,3 +47,24 @@ pub fn geglu(x: &Value) -> Result<Value> {
         }
     }))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::*;
+
+    #[test]
+    fn gradients() {
+        check(&[random(&[2, 3, 8], 1)], |v| geglu(&v[0]));
+    }
+
+    #[test]
+    fn tiles_agree() {
+        agree(&[random(&[300, 2 * 130], 1)], |v| geglu(&v[0]));
+    }
+
+    #[test]
+    fn names_shapes_that_do_not_fit() {
+        assert!(geglu(&constant(&[2, 3])).unwrap_err().to_string().contains("even"));
+    }
+}

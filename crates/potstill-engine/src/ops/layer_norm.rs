@@ -45,3 +45,34 @@ pub fn layer_norm(x: &Value, w: &Value, b: &Value, eps: f64) -> Result<Value> {
         }
     }))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::*;
+
+    #[test]
+    fn gradients() {
+        for dims in [vec![3, 5], vec![2, 3, 4]] {
+            let c = dims[dims.len() - 1];
+            check(&[random(&dims, 1), random(&[c], 2), random(&[c], 3)], |v| {
+                layer_norm(&v[0], &v[1], &v[2], 1e-5)
+            });
+        }
+    }
+
+    #[test]
+    fn tiles_agree() {
+        for dims in [vec![2, 77, 64], vec![700, 96], vec![5, 1283]] {
+            let c = dims[dims.len() - 1];
+            agree(&[random(&dims, 1), random(&[c], 2), random(&[c], 3)], |v| {
+                layer_norm(&v[0], &v[1], &v[2], 1e-5)
+            });
+        }
+    }
+
+    #[test]
+    fn names_shapes_that_do_not_fit() {
+        assert!(layer_norm(&constant(&[2, 3]), &constant(&[2]), &constant(&[3]), 1e-5).is_err());
+    }
+}

@@ -54,3 +54,48 @@ fn transpose(op: &'static str, x: &Tensor, (rows, columns): (usize, usize), dims
     let x = x.contiguous()?;
     dispatch!(op, x.dtype(), T => tensor(cpu::transpose_last(rows, columns, &View::<T>::of(op, &x)?), dims))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::*;
+
+    #[test]
+    fn gradients() {
+        check(&[random(&[2, 3, 2, 2], 1)], |v| nchw_to_nhwc(&v[0]));
+        check(&[random(&[2, 3, 2, 2], 1)], |v| nhwc_to_nchw(&v[0]));
+        check(&[random(&[2, 3, 4], 1)], |v| reshape(&v[0], &[6, 4]));
+    }
+
+    #[test]
+    fn orders_are_inverse() {
+        let x = random(&[2, 3, 4, 5], 1);
+        let there = nchw_to_nhwc(&Value::constant(x.clone())).unwrap();
+        assert_eq!(there.dims(), [2, 4, 5, 3]);
+        let permuted = x
+            .permute((0, 2, 3, 1))
+            .unwrap()
+            .flatten_all()
+            .unwrap()
+            .to_vec1::<f64>()
+            .unwrap();
+        assert_eq!(
+            there.tensor().flatten_all().unwrap().to_vec1::<f64>().unwrap(),
+            permuted
+        );
+        let back = nhwc_to_nchw(&there).unwrap();
+        assert_eq!(values(back.tensor()), values(&x));
+    }
+
+    #[test]
+    fn names_shapes_that_do_not_fit() {
+        assert!(
+            reshape(&constant(&[2, 3]), &[4])
+                .unwrap_err()
+                .to_string()
+                .contains("[2, 3]")
+        );
+        assert!(reshape(&constant(&[2, 3]), &[usize::MAX, 2]).is_err());
+        assert!(nchw_to_nhwc(&constant(&[2, 3])).is_err());
+    }
+}

@@ -70,3 +70,46 @@ fn backward(
         Ok(grads)
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::*;
+
+    #[test]
+    fn gradients() {
+        for dims in [vec![5, 3], vec![2, 4, 3], vec![3]] {
+            check(&[random(&dims, 1), random(&[4, 3], 2), random(&[4], 3)], |v| {
+                linear(&v[0], &v[1], Some(&v[2]))
+            });
+            check(&[random(&dims, 1), random(&[4, 3], 2)], |v| linear(&v[0], &v[1], None));
+        }
+    }
+
+    #[test]
+    fn tiles_agree() {
+        for (m, n, k) in [
+            (1, 300, 700),
+            (130, 65, 33),
+            (517, 130, 260),
+            (2048, 24, 17),
+            (77, 1, 64),
+            (3, 7, 1),
+        ] {
+            agree(&[random(&[m, k], 1), random(&[n, k], 2), random(&[n], 3)], |v| {
+                linear(&v[0], &v[1], Some(&v[2]))
+            });
+        }
+    }
+
+    #[test]
+    fn names_shapes_that_do_not_fit() {
+        let (x, w) = (constant(&[2, 3]), constant(&[4, 5]));
+        let message = linear(&x, &w, None).unwrap_err().to_string();
+        assert!(
+            message.contains("linear") && message.contains("[2, 3]") && message.contains("[4, 5]"),
+            "{message}"
+        );
+        assert!(linear(&x, &constant(&[4, 3]), Some(&constant(&[3]))).is_err());
+    }
+}

@@ -65,3 +65,34 @@ fn scaled_to(grad: &Tensor, factor: f64) -> Result<Tensor> {
         Ok(grad.affine(factor, 0.)?)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::*;
+
+    #[test]
+    fn gradients() {
+        let x = random(&[2, 3, 4], 1);
+        for dims in [vec![], vec![0], vec![1, 2], vec![0, 1, 2]] {
+            for keep in [false, true] {
+                check(&[x.clone()], |v| sum(&v[0], &dims, keep));
+                check(&[x.clone()], |v| mean(&v[0], &dims, keep));
+            }
+        }
+    }
+
+    #[test]
+    fn tiles_agree() {
+        let x = random(&[3, 5003, 4], 1);
+        for dims in [vec![0], vec![1], vec![0, 1, 2], vec![1, 2]] {
+            agree(&[x.clone()], |v| mean(&v[0], &dims, false));
+        }
+    }
+
+    #[test]
+    fn names_shapes_that_do_not_fit() {
+        assert!(sum(&constant(&[3]), &[1], false).is_err());
+        assert!(mean(&constant(&[3]), &[0, 0], false).is_err());
+    }
+}

@@ -20,3 +20,22 @@ pub fn narrow(x: &Value, dim: usize, start: usize, len: usize) -> Result<Value> 
         move |grad: Tensor| Ok(vec![Some(grad.pad_with_zeros(dim, start, total - start - len)?)])
     }))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::*;
+
+    #[test]
+    fn gradients() {
+        check(&[random(&[3, 5, 2], 1)], |v| narrow(&v[0], 1, 1, 3));
+        check(&[random(&[3, 5, 2], 1)], |v| narrow(&v[0], 0, 2, 1));
+    }
+
+    #[test]
+    fn names_shapes_that_do_not_fit() {
+        assert!(narrow(&constant(&[3]), 0, 2, 2).is_err());
+        assert!(narrow(&constant(&[3]), 1, 0, 1).is_err());
+        assert!(narrow(&constant(&[3]), 0, usize::MAX, 2).is_err());
+    }
+}

@@ -142,3 +142,43 @@ impl Function for Clamp {
 pub fn clamp(x: &Value, low: f64, high: f64) -> Result<Value> {
     apply(Clamp { low, high }, x)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::*;
+
+    #[test]
+    fn gradients() {
+        let x = random(&[3, 4], 1);
+        check(&[x.clone()], |v| neg(&v[0]));
+        check(&[x.clone()], |v| square(&v[0]));
+        check(&[x.clone()], |v| exp(&v[0]));
+        check(&[x.clone()], |v| abs(&v[0]));
+        check(&[x.clone()], |v| affine(&v[0], -1.5, 0.25));
+        check(&[x.clone()], |v| clamp(&v[0], -0.5, 0.7));
+        let positive = x.abs().unwrap().affine(1., 0.2).unwrap();
+        check(&[positive.clone()], |v| sqrt(&v[0]));
+        check(&[positive], |v| log(&v[0]));
+    }
+
+    #[test]
+    fn many_elements_agree() {
+        let x = random(&[7, 9001], 1);
+        agree(&[x.clone()], |v| exp(&v[0]));
+        agree(&[x], |v| square(&v[0]));
+    }
+
+    #[test]
+    fn clamp_keeps_nan() {
+        let x = Value::constant(Tensor::new(&[f32::NAN, 3., -3.], &crate::Device::Cpu).unwrap());
+        let y = clamp(&x, -1., 1.).unwrap().tensor().to_vec1::<f32>().unwrap();
+        assert!(y[0].is_nan() && y[1..] == [1., -1.]);
+    }
+
+    #[test]
+    fn refuses_integers() {
+        let x = Value::constant(Tensor::new(&[1u32], &crate::Device::Cpu).unwrap());
+        assert!(neg(&x).unwrap_err().to_string().contains("U32"));
+    }
+}

@@ -36,3 +36,27 @@ pub fn upsample_nearest(x: &Value, size: (usize, usize)) -> Result<Value> {
         }
     }))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::*;
+
+    #[test]
+    fn gradients() {
+        for size in [(4, 6), (5, 7), (2, 3), (1, 2)] {
+            check(&[random(&[2, 2, 3, 2], 1)], |v| upsample_nearest(&v[0], size));
+        }
+    }
+
+    #[test]
+    fn tiles_agree() {
+        agree(&[random(&[2, 16, 17, 40], 1)], |v| upsample_nearest(&v[0], (33, 34)));
+    }
+
+    #[test]
+    fn names_shapes_that_do_not_fit() {
+        assert!(upsample_nearest(&constant(&[2, 2, 3]), (4, 4)).is_err());
+        assert!(upsample_nearest(&constant(&[1, 2, 2, 3]), (0, 4)).is_err());
+    }
+}
