@@ -9,12 +9,18 @@ import { CommandError } from './lib/shell.mjs';
 import { STEPS } from './lib/steps.mjs';
 import { clock, Ticker } from './lib/ticker.mjs';
 
+/** Holds the process id of the set-up that is running. */
+const LOCK = join(STAMPS, 'lock');
+
 /** Does what is left to do; says nothing when nothing is. */
 export async function setUp() {
   if (STEPS.every((step) => step.isDone())) return;
   checkRequirements();
-  const waiting = () => process.stderr.write('another set-up is running in this folder: waiting for it\n');
-  await withLock(join(STAMPS, 'lock'), waiting, async () => {
+  const waiting = () =>
+    process.stderr.write(
+      `another set-up is running in this folder: waiting for it (if there is none, remove ${LOCK})\n`,
+    );
+  await withLock(LOCK, waiting, async () => {
     // What one step writes is the input of a later one (the addon's types, the WASM module): a second pass finds them.
     for (let pass = 0; pass < 2; pass += 1) await runPending(STEPS.filter((step) => !step.isDone()));
   });

@@ -1,6 +1,8 @@
 /** How often a log gets a sign of life from a step that takes long. */
 const LOG_INTERVAL_MS = 20_000;
 const TTY_INTERVAL_MS = 250;
+/** How long the weights are trusted against what was seen: the first steps wait for the network, the long ones compute. */
+const TRUST_SECONDS = 120;
 
 /** Seconds as people read them. */
 export function clock(seconds) {
@@ -67,7 +69,7 @@ export class Ticker {
   }
 
   #left(index, spent) {
-    const pace = this.#doneWeight > 0 ? this.#doneSeconds / this.#doneWeight : 1;
+    const pace = (this.#doneSeconds + TRUST_SECONDS) / (this.#doneWeight + TRUST_SECONDS);
     const rest = this.#steps.slice(index + 1).reduce((sum, { seconds }) => sum + seconds, 0);
     return pace * (Math.max(0, this.#steps[index].seconds - spent / pace) + rest);
   }
