@@ -7,27 +7,36 @@ use serde_json::{Map, Value as Json};
 
 use crate::error::{ModelError, Result};
 
-/// A JSON document larger than this is not a model's configuration (the largest known one has a few kilobytes;
-/// a sharded index of SDXL has about 200).
-const MAX_JSON_BYTES: u64 = 16 << 20;
+/// Larger texts are no model's: configurations have a few kilobytes, SDXL's index of shards 200, a tokenizer 3 MB.
+const MAX_TEXT_BYTES: u64 = 64 << 20;
+/// Sizes beyond this are no model's; the bound keeps products of a few of them from overflowing.
+const MAX_SIZE: u64 = 1 << 24;
+/// Most layers of one kind in a row (OpenCLIP bigG has 32, SDXL's middle 10): more would only be built to fail.
+const MAX_LAYERS: usize = 128;
+/// Most levels of a UNet or VAE; all known ones have 3 or 4.
+const MAX_LEVELS: usize = 8;
 
 /// Reads a JSON object from a file.
 pub(crate) fn read_object(path: &Path) -> Result<Map<String, Json>> {
-    let size = std::fs::metadata(path)
-        .map_err(|e| ModelError::file(path, format!("cannot be opened: {e}")))?
-        .len();
-    if size > MAX_JSON_BYTES {
-        return Err(ModelError::file(
-            path,
-            format!("{size} bytes are too many for a JSON configuration"),
-        ));
-    }
-    let text = std::fs::read_to_string(path).map_err(|e| ModelError::file(path, format!("cannot be read: {e}")))?;
-    match serde_json::from_str(&text) {
+    match serde_json::from_str(&read_text(path)?) {
         Ok(Json::Object(map)) => Ok(map),
         Ok(_) => Err(ModelError::file(path, "must hold a JSON object")),
         Err(e) => Err(ModelError::file(path, format!("is not valid JSON: {e}"))),
     }
+}
+
+/// Reads a text file of reasonable size.
+pub(crate) fn read_text(path: &Path) -> Result<String> {
+    let size = std::fs::metadata(path)
+        .map_err(|e| ModelError::file(path, format!("cannot be opened: {e}")))?
+        .len();
+    if size > MAX_TEXT_BYTES {
+        return Err(ModelError::file(
+            path,
+            format!("has {size} bytes; more than {MAX_TEXT_BYTES} are not read"),
+        ));
+    }
+    std::fs::read_to_string(path).map_err(|e| ModelError::file(path, format!("cannot be read: {e}")))
 }
 
 /// One configuration, with the place that its errors name.
@@ -72,8 +81,6 @@ impl<'a> Fields<'a> {
     }
 
     fn to_usize(&self, field: &str, value: &Json) -> Result<usize> {
-        // Sizes beyond this are no model's; the bound keeps products of a few of them from overflowing.
-        const MAX_SIZE: u64 = 1 << 24;
         match value.as_u64() {
             Some(n) if n <= MAX_SIZE => Ok(n as usize),
             _ => Err(self.wrong_type(field, value, "a whole number of reasonable size")),
@@ -85,6 +92,36 @@ impl<'a> Fields<'a> {
         match self.usize(field, default)? {
             0 => Err(self.error(field, "is 0, must be positive")),
             n => Ok(n),
+        }
+    }
+
+    /// A number of layers.
+    pub(crate) fn layers(&self, field: &str, default: usize) -> Result<usize> {
+        let count = self.positive(field, default)?;
+        self.at_most_layers(field, &[count])?;
+        Ok(count)
+    }
+
+    /// A number of layers for each of `count` levels.
+    pub(crate) fn layers_per_level(&self, field: &str, default: usize, count: usize) -> Result<Vec<usize>> {
+        let list = self.per_level(field, default, count)?;
+        self.at_most_layers(field, &list)?;
+        Ok(list)
+    }
+
+    fn at_most_layers(&self, field: &str, counts: &[usize]) -> Result<()> {
+        match counts.iter().find(|n| **n > MAX_LAYERS) {
+            Some(n) => Err(self.error(field, format!("is {n}; more than {MAX_LAYERS} layers are not read"))),
+            None => Ok(()),
+        }
+    }
+
+    /// The widths of a model's levels: positive, and 1 to [`MAX_LEVELS`] of them.
+    pub(crate) fn levels(&self, field: &str, default: &[usize]) -> Result<Vec<usize>> {
+        let widths = self.usizes(field, default)?;
+        match !widths.contains(&0) && (1..=MAX_LEVELS).contains(&widths.len()) {
+            true => Ok(widths),
+            false => Err(self.error(field, format!("must be a list of 1 to {MAX_LEVELS} positive widths"))),
         }
     }
 
@@ -197,6 +234,18 @@ mod tests {
         f.unset("a").unwrap();
         assert_eq!(f.per_level("c", 0, 2).unwrap(), [1, 2]);
         assert_eq!(f.per_level("a", 3, 2).unwrap(), [3, 3]);
+    }
+
+    #[test]
+    fn sizes_that_could_only_exhaust_memory_are_refused() {
+        let m =
+            map(json!({"depth": 1_000_000, "depths": [2, 4096], "widths": [1, 1, 1, 1, 1, 1, 1, 1, 1], "size": 1e18}));
+        let f = Fields::new(&m, "config.json");
+        assert!(f.layers("depth", 1).is_err());
+        assert!(f.layers_per_level("depths", 1, 2).is_err());
+        assert!(f.levels("widths", &[]).is_err());
+        assert!(f.levels("absent", &[]).is_err());
+        assert!(f.usize("size", 1).is_err());
     }
 
     #[test]

@@ -11,7 +11,7 @@ use unicode_normalization::UnicodeNormalization;
 use unicode_normalization::char::is_combining_mark;
 
 use crate::error::{ModelError, Result};
-use crate::fields::{Fields, read_object};
+use crate::fields::{Fields, read_object, read_text};
 
 /// Sequence length of all CLIP text encoders in use.
 pub const SEQUENCE_LENGTH: usize = 77;
@@ -43,8 +43,7 @@ impl Tokenizer {
         let combined = folder.join("tokenizer.json");
         let (place, vocabulary, merges) = if vocabulary_path.is_file() && merges_path.is_file() {
             let vocabulary = parse_vocabulary(&read_object(&vocabulary_path)?, &vocabulary_path)?;
-            let text = std::fs::read_to_string(&merges_path)
-                .map_err(|e| ModelError::file(&merges_path, format!("cannot be read: {e}")))?;
+            let text = read_text(&merges_path)?;
             (merges_path, vocabulary, parse_merges(&text))
         } else if combined.is_file() {
             let (vocabulary, merges) = parse_combined(&combined)?;

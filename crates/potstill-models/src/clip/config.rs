@@ -85,7 +85,7 @@ impl TextConfig {
             vocabulary: f.positive("vocab_size", 49408)?,
             hidden_size,
             intermediate_size: f.positive("intermediate_size", 2048)?,
-            layers: f.positive("num_hidden_layers", 12)?,
+            layers: f.layers("num_hidden_layers", 12)?,
             heads,
             max_positions: f.positive("max_position_embeddings", 77)?,
             activation,

@@ -78,11 +78,8 @@ impl UnetConfig {
     pub fn parse(json: Map<String, Json>, place: &str) -> Result<Self> {
         let f = Fields::new(&json, place);
         refuse_unsupported(&f)?;
-        let block_out_channels = f.usizes("block_out_channels", &[320, 640, 1280, 1280])?;
+        let block_out_channels = f.levels("block_out_channels", &[320, 640, 1280, 1280])?;
         let levels = block_out_channels.len();
-        if levels == 0 || block_out_channels.contains(&0) {
-            return Err(f.error("block_out_channels", "must be a list of positive widths"));
-        }
         let norm_groups = f.positive("norm_num_groups", 32)?;
         let heads = f.per_level("attention_head_dim", 8, levels)?;
         for (&width, &heads) in block_out_channels.iter().zip(&heads) {
@@ -132,8 +129,8 @@ impl UnetConfig {
                 levels,
             )?,
             mid_block: has_mid_block(&f)?,
-            layers_per_block: f.per_level("layers_per_block", 2, levels)?,
-            transformer_layers: f.per_level("transformer_layers_per_block", 1, levels)?,
+            layers_per_block: f.layers_per_level("layers_per_block", 2, levels)?,
+            transformer_layers: f.layers_per_level("transformer_layers_per_block", 1, levels)?,
             heads,
             cross_attention_dim: cross_attention_dim(&f, levels)?,
             linear_projection: f.bool("use_linear_projection", false)?,

@@ -48,9 +48,9 @@ impl VaeConfig {
         for field in ["latents_mean", "latents_std", "shift_factor"] {
             f.unset(field)?;
         }
-        let block_out_channels = f.usizes("block_out_channels", &[64])?;
+        let block_out_channels = f.levels("block_out_channels", &[64])?;
         let norm_groups = f.positive("norm_num_groups", 32)?;
-        if block_out_channels.is_empty() || block_out_channels.iter().any(|&w| w == 0 || w % norm_groups != 0) {
+        if block_out_channels.iter().any(|&w| w % norm_groups != 0) {
             return Err(f.error(
                 "block_out_channels",
                 format!("must be positive multiples of norm_num_groups, {norm_groups}"),
@@ -81,7 +81,7 @@ impl VaeConfig {
             in_channels: f.positive("in_channels", 3)?,
             out_channels: f.positive("out_channels", 3)?,
             latent_channels: f.positive("latent_channels", 4)?,
-            layers_per_block: f.positive("layers_per_block", 1)?,
+            layers_per_block: f.layers("layers_per_block", 1)?,
             norm_groups,
             scaling_factor,
             quant_conv: f.bool("use_quant_conv", true)?,
