@@ -9,6 +9,8 @@ export interface RegisteredCommand {
 
 /** The commands that are built, in the order of the help text. */
 export const COMMANDS: readonly RegisteredCommand[] = [
+  { name: 'cache', summary: 'build and verify the caches that training reads', load: () => import('./cache.ts') },
+  { name: 'train', summary: 'train a student by a recipe', load: () => import('./train.ts') },
   { name: 'recipe', summary: 'check, print or describe a recipe', load: () => import('./recipe.ts') },
   {
     name: 'doctor',
@@ -27,15 +29,12 @@ export const NOT_BUILT: readonly string[] = [
   'init',
   'recipe migrate',
   'recipe import',
-  'cache build',
-  'cache verify',
   'cache ls',
   'cache stats',
   'cache seal',
   'cache gc',
   'cache export',
   'cache import',
-  'train',
   'sample',
   'lora inspect',
   'lora convert',
