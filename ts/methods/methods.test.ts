@@ -1,7 +1,9 @@
-import { readFileSync } from 'node:fs';
+import { cpSync, mkdtempSync, readFileSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
 import { describe, expect, it } from 'vitest';
 import { z } from 'zod';
-import { gradients, openEngine, type PredictionKind, Schedule, scope, Tensor } from '../native/index.ts';
+import { gradients, loadEngine, openModel, type PredictionKind, scope, Tensor } from '../native/index.ts';
 import type { Batch, Method, Roles } from './define.ts';
 import { methodOptions, methods } from './index.ts';
 import { evaluate } from './loss.ts';
@@ -28,8 +30,11 @@ const fixture = z
 const { shape } = fixture;
 const count = shape.reduce((product, size) => product * size, 1);
 const timesteps = Float64Array.from(fixture.timesteps);
-const engine = await openEngine();
-const schedule = Schedule.stableDiffusion(engine);
+const engine = await loadEngine();
+const folder = mkdtempSync(join(tmpdir(), 'potstill-methods-'));
+cpSync(new URL('../../test/fixtures/unet_sd15_tiny/config.json', import.meta.url), join(folder, 'unet', 'config.json'));
+const { schedule } = await openModel(engine, folder);
+rmSync(folder, { recursive: true });
 
 /** The fixture's inputs: sin(0.7 i + seed). */
 function wave(seed: number): Tensor {

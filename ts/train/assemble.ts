@@ -45,7 +45,7 @@ export async function assemble(
   const parts: TrainerParts = {
     student: { unet, prediction, schedule },
     optimizers: {
-      student: AdamW.create(engine, [unet], {
+      student: AdamW.create(unet, {
         betas: optimizer.betas,
         eps: optimizer.eps,
         weightDecay: optimizer.weightDecay,

@@ -76,25 +76,26 @@ export class Trainer {
         losses.push(loss);
         keys.push(...rows);
       }
-      // A step with a gradient that is not finite changes nothing, so reading can wait until all is enqueued.
-      const norms = (method.groups[phase] ?? []).map((role) => {
-        const norm = optimizers[role].step({ lr, clip });
-        optimizers[role].zeroGrad();
-        return norm;
-      });
-      const [perSample, totals, also, steps] = await Promise.all([
+      const trained = (method.groups[phase] ?? []).map((role) => optimizers[role]);
+      const norms = trained.map((optimizer) => optimizer.clip(clip));
+      const [perSample, totals, also, lengths] = await Promise.all([
         Promise.all(losses.map((loss) => loss.perSample.toArray())),
         Promise.all(losses.map(({ total }) => total.item())),
         Promise.all(losses.map(async ({ also }) => readAll(also))),
         Promise.all(norms.map((norm) => norm.item())),
       ]);
+      const gradNorm = Math.hypot(...lengths);
+      // Before the step: what is not finite would be in the weights for good.
       requireFiniteLosses(
         number + 1,
         perSample.flatMap((values) => [...values]),
         keys,
       );
-      const gradNorm = Math.hypot(...steps);
       requireFiniteGradient(number + 1, gradNorm, keys);
+      for (const optimizer of trained) {
+        optimizer.step(lr);
+        optimizer.zeroGrad();
+      }
       return { loss: mean(totals), lr, gradNorm, also: meanByName(also) };
     });
   }

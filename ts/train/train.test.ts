@@ -1,0 +1,164 @@
+import { cpSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { writeTinyImages } from '../../test/support/tiny-data.ts';
+import { writeTinyModel, writeTinyUnet } from '../../test/support/tiny-model.ts';
+import { interruptedError } from '../errors.ts';
+import { loadEngine } from '../native/index.ts';
+import { type Progress, silentProgress } from '../progress.ts';
+import { type ResolvedRecipe, resolveRecipe } from '../recipe/index.ts';
+import { readMetrics, type StepMetrics } from './metrics.ts';
+import { type TrainResult, train } from './train.ts';
+
+/** Trainings of models that take milliseconds, several of them one after another. */
+const TIMEOUT_MS = 120_000;
+
+const folder = mkdtempSync(join(tmpdir(), 'potstill-train-'));
+
+beforeAll(async () => {
+  const engine = await loadEngine();
+  await writeTinyModel(engine, join(folder, 'student'), 1);
+  await writeTinyUnet(engine, join(folder, 'teacher-a'), 2);
+  await writeTinyUnet(engine, join(folder, 'teacher-b'), 3);
+  await writeTinyImages(engine, join(folder, 'images'), 12);
+}, TIMEOUT_MS);
+
+afterAll(() => rmSync(folder, { recursive: true }));
+
+const cfg = { id: 'cfg', guidance: 5 };
+const teachers = [
+  { id: 'a', model: 'teacher-a', weight: 3 },
+  { id: 'b', model: 'teacher-b', weight: 1 },
+];
+
+function recipe(output: string, changes: Record<string, unknown> = {}): ResolvedRecipe {
+  const { training, ...others } = changes;
+  const value = {
+    version: 1,
+    name: output,
+    output,
+    seed: 3,
+    student: { model: 'student' },
+    data: [{ images: 'images', captionDropout: 0.2 }],
+    cache: { dir: 'cache', draws: 2 },
+    method: { id: 'denoise' },
+    ...others,
+    training: { steps: 6, batch: 2, optimizer: { lr: 1e-3 }, save: { dtype: 'f32' }, ...(training ?? {}) },
+  };
+  const document = { file: join(folder, 'recipe.json'), value, place: () => ({ line: 1, column: 1 }), has: () => true };
+  return resolveRecipe(document).recipe;
+}
+
+interface Options {
+  readonly resume?: boolean;
+  readonly signal?: AbortSignal;
+  readonly progress?: Progress;
+}
+
+function run(given: ResolvedRecipe, options: Options = {}): Promise<TrainResult> {
+  const { resume = false, signal = new AbortController().signal, progress = silentProgress } = options;
+  return train(given, { resume, signal, progress });
+}
+
+const metricsOf = (output: string): Promise<StepMetrics[]> => readMetrics(join(folder, output, 'metrics.jsonl'));
+
+/** What must be equal in runs of one recipe: everything but the time that it took. */
+const withoutTime = (metrics: readonly StepMetrics[]): object[] =>
+  metrics.map((line) => ({ ...line, secondsPerStep: undefined }));
+
+/** A signal that is aborted when a run reports that it has done `step` steps. */
+function interruptAt(step: number): { signal: AbortSignal; progress: Progress } {
+  const controller = new AbortController();
+  const task = {
+    advance: () => {},
+    set: (done: number) => {
+      if (done === step) controller.abort(interruptedError());
+    },
+    note: () => {},
+    end: () => {},
+    [Symbol.dispose]: () => {},
+  };
+  return {
+    signal: controller.signal,
+    progress: { start: (label) => (label === 'training' ? task : silentProgress.start('')), log: () => {} },
+  };
+}
+
+describe('train', () => {
+  it(
+    'lowers the loss of ordinary training and leaves a whole run',
+    async () => {
+      const result = await run(recipe('denoise', { training: { steps: 40, batch: 4 } }));
+      const metrics = await metricsOf('denoise');
+      expect(metrics.map(({ step }) => step)).toEqual(Array.from({ length: 40 }, (_, index) => index + 1));
+      const mean = (lines: readonly StepMetrics[]): number =>
+        lines.reduce((sum, { loss }) => sum + loss, 0) / lines.length;
+      expect(mean(metrics.slice(-10))).toBeLessThan(mean(metrics.slice(0, 10)));
+      expect(metrics[4]).toMatchObject({ step: 5, lr: 1e-3, samples: 20 });
+      expect(result).toMatchObject({ step: 40, folder: join(folder, 'denoise') });
+      expect(readdirSync(result.folder).sort()).toEqual(['checkpoints', 'metrics.jsonl', 'recipe.json', 'student']);
+      expect(readdirSync(result.student).sort()).toEqual(['config.json', 'diffusion_pytorch_model.safetensors']);
+    },
+    TIMEOUT_MS,
+  );
+
+  it(
+    'distils two guided teachers, logs both, and needs only their caches',
+    async () => {
+      await run(recipe('distil', { method: cfg, teachers }));
+      for (const line of await metricsOf('distil')) {
+        expect(Object.keys(line)).toEqual(expect.arrayContaining(['loss/a', 'loss/b']));
+      }
+      for (const { model } of teachers) rmSync(join(folder, model), { recursive: true });
+      const again = await run(recipe('distil-without-teachers', { method: cfg, teachers }));
+      expect(again.step).toBe(6);
+      expect(withoutTime(await metricsOf('distil-without-teachers'))).toEqual(withoutTime(await metricsOf('distil')));
+    },
+    TIMEOUT_MS,
+  );
+
+  it(
+    'goes on after an interruption with the same bits as without one',
+    async () => {
+      const training = {
+        accumulation: 2,
+        schedule: { id: 'cosine', warmup: 2 },
+        ema: { decay: 0.9 },
+        validation: { every: 2, fraction: 0.2, samples: 2, draws: 2 },
+      };
+      await run(recipe('whole', { training }));
+      const parts = recipe('parts', { training });
+      await expect(run(parts, interruptAt(3))).rejects.toMatchObject({ code: 'ERR_INTERRUPTED' });
+      expect(readdirSync(join(folder, 'parts', 'checkpoints'))).toEqual(['step-000003']);
+      await expect(run(parts)).rejects.toMatchObject({ code: 'ERR_RUN_EXISTS' });
+      await run(parts, { resume: true });
+      expect(withoutTime(await metricsOf('parts'))).toEqual(withoutTime(await metricsOf('whole')));
+      for (const file of ['student', 'optimizer', 'ema']) {
+        const [one, other] = ['whole', 'parts'].map((output) =>
+          readFileSync(join(folder, output, 'checkpoints', 'step-000006', `${file}.safetensors`)),
+        );
+        expect(other?.equals(one ?? Buffer.of()), file).toBe(true);
+      }
+    },
+    TIMEOUT_MS,
+  );
+
+  it(
+    'goes on with the same cache elsewhere, not with another',
+    async () => {
+      const images = join(folder, 'images-2');
+      cpSync(join(folder, 'images'), images, { recursive: true });
+      const at = (dir: string, steps: number): ResolvedRecipe =>
+        recipe('moved', { training: { steps }, data: [{ images: 'images-2' }], cache: { dir } });
+      await run(at('cache-2', 2));
+      expect((await run(at('cache-3', 4), { resume: true })).step).toBe(4);
+      writeFileSync(join(images, '0.txt'), 'another caption');
+      await expect(run(at('cache-4', 6), { resume: true })).rejects.toMatchObject({
+        code: 'ERR_RUN_OTHER_CACHE',
+        what: expect.stringContaining('text'),
+      });
+    },
+    TIMEOUT_MS,
+  );
+});
