@@ -1,1 +1,46 @@
-//! What a cache is: records, shards, digests, verification.
+//! What a cache is: plans, shards, seals, and their verification. The format is written down in `docs/cache-format.md`.
+//!
+//! * [`Plan`]: the canonical JSON that fixes the content of a component; [`Layout`]: which record lies where.
+//! * [`Builder`], [`ShardWriter`] (feature `fs`): writing that a kill at any moment cannot spoil, and resuming it.
+//! * [`Seal`]: what was written.
+//! * [`CacheReader`]: records by index, over any [`Source`] of files.
+//! * [`verify()`]: structure and determinism, with the same report to the byte natively and in WASM.
+
+mod canonical;
+mod component;
+mod digest;
+mod error;
+mod layout;
+mod plan;
+mod reader;
+mod seal;
+mod source;
+mod verify;
+
+#[cfg(feature = "fs")]
+mod builder;
+#[cfg(feature = "fs")]
+mod folder;
+
+pub use canonical::{canonical_json, sha256};
+pub use component::{ComponentId, PLAN_FILE, SEAL_FILE, shard_file};
+pub use digest::Digest32;
+pub use error::CacheError;
+pub use layout::{Draw, Layout, ShardRange};
+pub use plan::{
+    Adapter, CacheFormat, EncoderDigest, LatentsPlan, ModelDigest, NoisePlan, Plan, PlanError, PredictionField,
+    PredictionKind, Sampling, SchedulePlan, StorageDtype, TeacherPlan, TextPlan, TextShape, Unconditional, VaePlan,
+    ViewOfImage, WeightStorage,
+};
+pub use reader::{Batch, CacheReader};
+pub use seal::{Dependencies, Seal, ShardInfo};
+pub use source::{MaybeSync, MemorySource, Source, SourceError};
+pub use verify::{
+    Band, ComponentReport, Finding, Level, Progress, Report, Severity, TeacherStatistics, Verdict, VerifyOptions,
+    verify,
+};
+
+#[cfg(feature = "fs")]
+pub use builder::{Builder, ComponentState, ShardWriter, component_state, seal};
+#[cfg(feature = "fs")]
+pub use folder::FolderSource;

@@ -1,0 +1,459 @@
+//! Writing a component: plan first, shards in any order, the seal last.
+//!
+//! Every file is written atomically, so a kill at any moment leaves whole files; a build that comes again finds the plan,
+//! sees which shards are there, and writes the others.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use potstill_io::{Dtype, Header, IoError, TensorSpec, create_dir_durably, f32_to_bytes, layout_header, write_atomic};
+
+use crate::canonical::sha256;
+use crate::component::{ComponentId, PLAN_FILE, SEAL_FILE, shard_file};
+use crate::digest::Digest32;
+use crate::error::CacheError;
+use crate::folder::FolderSource;
+use crate::layout::{KEY, Layout, SEED, ShardRange, TIMESTEP};
+use crate::plan::{Plan, StorageDtype};
+use crate::reader::{read_plan, read_references, read_seal};
+use crate::seal::{Dependencies, Seal, ShardInfo};
+use crate::source::SourceError;
+use crate::verify::{ShardProblem, hash_shard, read_header};
+
+/// Beginning of the names of temporary files, as `potstill_io::write_atomic` gives them.
+pub(crate) const TEMPORARY_PREFIX: &str = ".potstill-";
+
+/// How far a component is built.
+#[derive(Debug, Clone, PartialEq)]
+pub enum ComponentState {
+    /// There is no plan.
+    Absent,
+    /// Planned as wanted; these shards are written.
+    Partial {
+        /// Shards that are there and whole.
+        done: Vec<u32>,
+        /// Number of all shards.
+        total: u32,
+    },
+    /// Sealed as wanted.
+    Sealed(Seal),
+    /// There is another plan.
+    Foreign {
+        /// The plan found, as canonical JSON.
+        plan: String,
+    },
+}
+
+/// How far the component of a plan is built in a cache.
+///
+/// # Errors
+/// [`CacheError`]: an unreadable or malformed plan or seal, references that are missing or others.
+pub fn component_state(cache: &Path, plan: &Plan) -> Result<ComponentState, CacheError> {
+    let source = FolderSource::new(cache);
+    let component = plan.component();
+    let (found, bytes) = match read_plan(&source, &component) {
+        Ok(found) => found,
+        Err(CacheError::Unplanned { .. }) => return Ok(ComponentState::Absent),
+        Err(error) => return Err(error),
+    };
+    if found != *plan {
+        return Ok(ComponentState::Foreign {
+            plan: String::from_utf8_lossy(&bytes).into_owned(),
+        });
+    }
+    match read_seal(&source, &component) {
+        Ok((seal, _)) if seal.plan == sha256(&bytes) => return Ok(ComponentState::Sealed(seal)),
+        Ok((seal, _)) => {
+            return Err(CacheError::Mismatch {
+                component,
+                what: "plan",
+                expected: seal.plan.to_string(),
+                other: "its plan.json".to_owned(),
+                found: sha256(&bytes).to_string(),
+                remedy: "remove its seal.json and build it again",
+            });
+        }
+        Err(CacheError::Unsealed { .. }) => {}
+        Err(error) => return Err(error),
+    }
+    let builder = Builder {
+        cache: cache.to_owned(),
+        layout: layout(&source, plan)?,
+        component,
+        plan: sha256(&bytes),
+    };
+    Ok(ComponentState::Partial {
+        done: builder.done()?,
+        total: builder.layout.shard_count(),
+    })
+}
+
+fn layout(source: &FolderSource, plan: &Plan) -> Result<Layout, CacheError> {
+    let (latents, text) = match plan {
+        Plan::Teacher(_) => read_references(source)?,
+        _ => (None, None),
+    };
+    Layout::new(plan, latents.as_ref(), text.as_ref())
+}
+
+/// A component being built.
+#[derive(Debug, Clone)]
+pub struct Builder {
+    cache: PathBuf,
+    component: ComponentId,
+    layout: Layout,
+    plan: Digest32,
+}
+
+impl Builder {
+    /// Begins or continues building: writes the plan if there is none, removes what a killed build left half-written.
+    ///
+    /// # Errors
+    /// [`CacheError::ForeignPlan`] when the folder holds another plan, [`CacheError::Sealed`] when nothing is left to
+    /// build, [`CacheError::Mismatch`] or [`CacheError::Unplanned`] for a teacher without its latents and text.
+    pub fn begin(cache: &Path, plan: &Plan) -> Result<Self, CacheError> {
+        let component = plan.component();
+        plan.validate().map_err(|source| CacheError::Plan {
+            place: format!("plan of {component}"),
+            source,
+        })?;
+        let source = FolderSource::new(cache);
+        let bytes = plan.to_bytes()?;
+        let layout = layout(&source, plan)?;
+        let folder = cache.join(component.to_string());
+        match component_state(cache, plan)? {
+            ComponentState::Sealed(_) => return Err(CacheError::Sealed { component }),
+            ComponentState::Foreign { plan } => {
+                let (found, wanted) = (sha256(plan.as_bytes()).to_string(), sha256(&bytes).to_string());
+                return Err(CacheError::ForeignPlan {
+                    component,
+                    found,
+                    wanted,
+                });
+            }
+            ComponentState::Partial { .. } => remove_leftovers(&folder)?,
+            ComponentState::Absent => {
+                create_dir_durably(&folder)?;
+                remove_leftovers(&folder)?;
+                write_file(&folder.join(PLAN_FILE), &bytes)?;
+            }
+        }
+        Ok(Self {
+            cache: cache.to_owned(),
+            component,
+            layout,
+            plan: sha256(&bytes),
+        })
+    }
+
+    /// The component.
+    #[must_use]
+    pub fn component(&self) -> &ComponentId {
+        &self.component
+    }
+
+    /// Which record lies where.
+    #[must_use]
+    pub fn layout(&self) -> &Layout {
+        &self.layout
+    }
+
+    /// The shards that are written: present, whole, and of this plan. (What is in them, the seal and verification tell.)
+    ///
+    /// # Errors
+    /// [`CacheError::Source`] when a file cannot be read at all.
+    pub fn done(&self) -> Result<Vec<u32>, CacheError> {
+        let source = FolderSource::new(&self.cache);
+        let mut done = Vec::new();
+        for shard in self.layout.shards() {
+            let path = self.component.file(&shard_file(shard.index));
+            match read_header(&source, &path) {
+                Ok((header, _)) if self.belongs(&header, shard)? => done.push(shard.index),
+                Ok(_) | Err(ShardProblem::Header(_) | ShardProblem::Source(SourceError::Missing { .. })) => {}
+                Err(ShardProblem::Source(error)) => return Err(error.into()),
+            }
+        }
+        Ok(done)
+    }
+
+    fn belongs(&self, header: &Header, shard: ShardRange) -> Result<bool, CacheError> {
+        let same = |spec: &TensorSpec| {
+            header
+                .get(&spec.name)
+                .is_some_and(|t| t.dtype == spec.dtype && t.shape == spec.shape)
+        };
+        let specs = self.layout.tensors(shard)?;
+        Ok(*header.metadata() == metadata(self.plan, shard.index)
+            && header.tensors().len() == specs.len()
+            && specs.iter().all(same))
+    }
+
+    /// A writer of one shard.
+    ///
+    /// # Errors
+    /// [`CacheError::OutOfRange`].
+    pub fn shard(&self, index: u32) -> Result<ShardWriter, CacheError> {
+        let range = self.layout.shard(index)?;
+        let fields = self.layout.fields(range.start)?;
+        let buffers = fields
+            .into_iter()
+            .map(|(name, shape)| {
+                (
+                    name,
+                    Field {
+                        shape,
+                        bytes: Vec::new(),
+                    },
+                )
+            })
+            .collect();
+        Ok(ShardWriter {
+            builder: self.clone(),
+            range,
+            fields: buffers,
+        })
+    }
+
+    /// Seals the component. See [`seal`].
+    ///
+    /// # Errors
+    /// As [`seal`].
+    pub fn seal(&self) -> Result<Seal, CacheError> {
+        seal(&self.cache, &self.component)
+    }
+}
+
+/// What a shard says of itself in its header.
+pub(crate) fn metadata(plan: Digest32, shard: u32) -> BTreeMap<String, String> {
+    BTreeMap::from([
+        ("plan".to_owned(), plan.to_string()),
+        ("shard".to_owned(), shard.to_string()),
+    ])
+}
+
+#[derive(Debug)]
+struct Field {
+    shape: Vec<usize>,
+    bytes: Vec<u8>,
+}
+
+/// Collects the records of one shard and writes it at once.
+#[derive(Debug)]
+pub struct ShardWriter {
+    builder: Builder,
+    range: ShardRange,
+    fields: BTreeMap<&'static str, Field>,
+}
+
+impl ShardWriter {
+    /// The records of the shard.
+    #[must_use]
+    pub fn range(&self) -> ShardRange {
+        self.range
+    }
+
+    /// Appends the values of a field for the next record or records, in the order of the plan.
+    ///
+    /// # Errors
+    /// [`CacheError::Shard`] for an unknown field, values that are no whole number of records, or more than the shard
+    /// has; [`CacheError::NotFinite`] naming the record.
+    pub fn put(&mut self, field: &str, values: &[f32]) -> Result<(), CacheError> {
+        let shard = self.range.index;
+        let component = self.builder.component.clone();
+        let wrong = |reason: String| CacheError::Shard {
+            component: component.clone(),
+            shard,
+            reason,
+        };
+        let stored = self.builder.layout.dtype();
+        let dtype = Dtype::from(stored);
+        let Some((name, entry)) = self.fields.iter_mut().find(|(name, _)| **name == field) else {
+            return Err(wrong(format!("there is no field {field:?}")));
+        };
+        let per_record: usize = entry.shape.iter().product();
+        let present = entry.bytes.len() / (per_record * dtype.size());
+        let added = values.len() / per_record;
+        if !values.len().is_multiple_of(per_record) || present + added > self.range.records as usize {
+            return Err(wrong(format!(
+                "{name} takes {} records of {per_record} values; {present} are there, {} values were added",
+                self.range.records,
+                values.len()
+            )));
+        }
+        let largest = largest_finite(stored);
+        if let Some(at) = values.iter().position(|v| v.is_nan() || v.abs() > largest) {
+            let record = self.range.start + (present + at / per_record) as u64;
+            return Err(CacheError::NotFinite {
+                component,
+                field: field.to_owned(),
+                entry: self.builder.layout.name(record)?,
+                index: at % per_record,
+                value: values[at],
+                dtype: dtype.name(),
+            });
+        }
+        let converted = f32_to_bytes(values, dtype).map_err(|error| wrong(error.to_string()))?;
+        entry.bytes.extend_from_slice(&converted);
+        Ok(())
+    }
+
+    /// Writes the shard: keys, and of a teacher seeds and timesteps, come from the plan.
+    ///
+    /// # Errors
+    /// [`CacheError::Shard`] when records are missing; [`CacheError::Io`].
+    pub fn finish(self) -> Result<ShardInfo, CacheError> {
+        let Self {
+            builder,
+            range,
+            mut fields,
+        } = self;
+        let wrong = |reason: String| CacheError::Shard {
+            component: builder.component.clone(),
+            shard: range.index,
+            reason,
+        };
+        let specs = builder.layout.tensors(range)?;
+        let records = range.start..range.start + u64::from(range.records);
+        let mut data: Vec<Vec<u8>> = Vec::with_capacity(specs.len());
+        for spec in &specs {
+            let bytes = match spec.name.as_str() {
+                KEY => records
+                    .clone()
+                    .map(|r| Ok(builder.layout.key(r)?.0))
+                    .collect::<Result<Vec<_>, CacheError>>()?
+                    .concat(),
+                SEED => draws(&builder.layout, records.clone(), |draw| draw.seed.to_le_bytes())?,
+                TIMESTEP => draws(&builder.layout, records.clone(), |draw| {
+                    i64::from(draw.timestep).to_le_bytes()
+                })?,
+                name => fields.remove(name).map(|field| field.bytes).unwrap_or_default(),
+            };
+            if bytes.len() as u64 != spec.bytes() {
+                return Err(wrong(format!(
+                    "{} has {} bytes of {}: records are missing",
+                    spec.name,
+                    bytes.len(),
+                    spec.bytes()
+                )));
+            }
+            data.push(bytes);
+        }
+        let (header, order) =
+            layout_header(&specs, &metadata(builder.plan, range.index)).map_err(|error| wrong(error.to_string()))?;
+        let file = shard_file(range.index);
+        let path = builder.cache.join(builder.component.to_string()).join(&file);
+        let mut hasher = blake3::Hasher::new();
+        let parts = || std::iter::once(&header).chain(order.iter().map(|&i| &data[i]));
+        write_atomic(&path, |writer| {
+            parts()
+                .try_for_each(|part| writer.write_all(part))
+                .map_err(IoError::system("write", &path))
+        })?;
+        parts().for_each(|part| {
+            hasher.update(part);
+        });
+        let bytes = parts().map(|part| part.len() as u64).sum();
+        Ok(ShardInfo {
+            file,
+            bytes,
+            records: range.records,
+            blake3: Digest32(hasher.finalize().into()),
+        })
+    }
+}
+
+fn draws(
+    layout: &Layout,
+    records: std::ops::Range<u64>,
+    part: impl Fn(crate::layout::Draw) -> [u8; 8],
+) -> Result<Vec<u8>, CacheError> {
+    Ok(records
+        .map(|r| Ok(part(layout.draw(r)?)))
+        .collect::<Result<Vec<_>, CacheError>>()?
+        .concat())
+}
+
+/// Largest magnitude that still rounds to a finite number of the dtype.
+fn largest_finite(dtype: StorageDtype) -> f32 {
+    match dtype {
+        // Half a unit above 65,504 rounds up to infinity.
+        StorageDtype::F16 => 65_519.996,
+        StorageDtype::Bf16 => f32::from_bits(0x7f7f_7fff),
+        StorageDtype::F32 => f32::MAX,
+    }
+}
+
+/// Seals a component: reads every shard, and writes `seal.json` when the plan is covered.
+///
+/// # Errors
+/// [`CacheError::Shard`] naming a shard that is missing, damaged or of another plan; [`CacheError::Unsealed`] when a
+/// teacher's latents or text are not sealed yet; [`CacheError::Sealed`] when there is a seal already.
+pub fn seal(cache: &Path, component: &ComponentId) -> Result<Seal, CacheError> {
+    let source = FolderSource::new(cache);
+    let (plan, bytes) = read_plan(&source, component)?;
+    match read_seal(&source, component) {
+        Err(CacheError::Unsealed { .. }) => {}
+        Ok(_) => {
+            return Err(CacheError::Sealed {
+                component: component.clone(),
+            });
+        }
+        Err(error) => return Err(error),
+    }
+    let builder = Builder {
+        cache: cache.to_owned(),
+        component: component.clone(),
+        layout: layout(&source, &plan)?,
+        plan: sha256(&bytes),
+    };
+    let dependencies = match component {
+        ComponentId::Teacher(_) => Some(Dependencies {
+            latents: sha256(&read_seal(&source, &ComponentId::Latents)?.1),
+            text: sha256(&read_seal(&source, &ComponentId::Text)?.1),
+        }),
+        _ => None,
+    };
+    let mut shards = Vec::with_capacity(builder.layout.shard_count() as usize);
+    for range in builder.layout.shards() {
+        let file = shard_file(range.index);
+        let wrong = |reason: String| CacheError::Shard {
+            component: component.clone(),
+            shard: range.index,
+            reason,
+        };
+        let path = component.file(&file);
+        let (header, size) = read_header(&source, &path).map_err(|problem| wrong(problem.to_string()))?;
+        if !builder.belongs(&header, range)? {
+            return Err(wrong(format!("{path} is of another plan; remove it and build again")));
+        }
+        let blake3 = hash_shard(&source, &path, size).map_err(|error| wrong(error.to_string()))?;
+        shards.push(ShardInfo {
+            file,
+            bytes: size,
+            records: range.records,
+            blake3,
+        });
+    }
+    let seal = Seal::new(component, builder.plan, shards, dependencies);
+    write_file(&cache.join(component.to_string()).join(SEAL_FILE), &seal.to_bytes()?)?;
+    Ok(seal)
+}
+
+fn write_file(path: &Path, bytes: &[u8]) -> Result<(), CacheError> {
+    write_atomic(path, |writer| {
+        writer.write_all(bytes).map_err(IoError::system("write", path))
+    })?;
+    Ok(())
+}
+
+fn remove_leftovers(folder: &Path) -> Result<(), CacheError> {
+    for entry in fs::read_dir(folder).map_err(IoError::system("list", folder))? {
+        let entry = entry.map_err(IoError::system("list", folder))?;
+        if entry.file_name().to_string_lossy().starts_with(TEMPORARY_PREFIX) {
+            let path = entry.path();
+            fs::remove_file(&path).map_err(IoError::system("remove", &path))?;
+        }
+    }
+    Ok(())
+}

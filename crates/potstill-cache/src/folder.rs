@@ -1,0 +1,183 @@
+//! A cache in a folder.
+
+use std::fs::{self, File};
+use std::io::ErrorKind;
+use std::path::{Path, PathBuf};
+
+use crate::source::{Source, SourceError};
+
+/// Deepest folder that is listed: `teachers/<id>/file` needs 2. What lies deeper is no part of a cache.
+const MAX_DEPTH: usize = 4;
+
+/// The files under a folder. Links within it are listed but never followed.
+#[derive(Debug, Clone)]
+pub struct FolderSource {
+    root: PathBuf,
+}
+
+impl FolderSource {
+    /// The cache at `root` (which itself may be a link).
+    #[must_use]
+    pub fn new(root: &Path) -> Self {
+        Self { root: root.to_owned() }
+    }
+
+    /// The folder.
+    #[must_use]
+    pub fn root(&self) -> &Path {
+        &self.root
+    }
+
+    fn open(&self, path: &str) -> Result<File, SourceError> {
+        let full = self.full(path)?;
+        self.size(path)?;
+        File::open(&full).map_err(|error| failure(path, &error))
+    }
+
+    /// Refuses whatever could leave the folder.
+    fn full(&self, path: &str) -> Result<PathBuf, SourceError> {
+        let plain = |part: &str| !part.is_empty() && part != "." && part != ".." && !part.contains(['\\', '\0', ':']);
+        if !path.split('/').all(plain) {
+            return Err(SourceError::Failed {
+                path: path.to_owned(),
+                reason: "not a path within a cache".to_owned(),
+            });
+        }
+        Ok(self.root.join(path))
+    }
+
+    fn walk(&self, relative: &str, depth: usize, files: &mut Vec<String>) -> Result<(), SourceError> {
+        let folder = if relative.is_empty() {
+            self.root.clone()
+        } else {
+            self.root.join(relative)
+        };
+        let failed = |error: std::io::Error| failure(if relative.is_empty() { "." } else { relative }, &error);
+        for entry in fs::read_dir(&folder).map_err(failed)? {
+            let entry = entry.map_err(failed)?;
+            let Some(name) = entry.file_name().to_str().map(str::to_owned) else {
+                continue;
+            };
+            let path = if relative.is_empty() {
+                name
+            } else {
+                format!("{relative}/{name}")
+            };
+            if entry.file_type().map_err(failed)?.is_dir() {
+                if depth < MAX_DEPTH {
+                    self.walk(&path, depth + 1, files)?;
+                }
+            } else {
+                files.push(path);
+            }
+        }
+        Ok(())
+    }
+}
+
+fn failure(path: &str, error: &std::io::Error) -> SourceError {
+    match error.kind() {
+        ErrorKind::NotFound => SourceError::Missing { path: path.to_owned() },
+        _ => SourceError::Failed {
+            path: path.to_owned(),
+            reason: error.to_string(),
+        },
+    }
+}
+
+impl Source for FolderSource {
+    fn list(&self) -> Result<Vec<String>, SourceError> {
+        let mut files = Vec::new();
+        self.walk("", 0, &mut files)?;
+        files.sort();
+        Ok(files)
+    }
+
+    fn size(&self, path: &str) -> Result<u64, SourceError> {
+        let metadata = fs::symlink_metadata(self.full(path)?).map_err(|error| failure(path, &error))?;
+        if metadata.is_symlink() {
+            return Err(SourceError::Link { path: path.to_owned() });
+        }
+        if !metadata.is_file() {
+            return Err(SourceError::Failed {
+                path: path.to_owned(),
+                reason: "not an ordinary file".to_owned(),
+            });
+        }
+        Ok(metadata.len())
+    }
+
+    fn read(&self, path: &str, offset: u64, buffer: &mut [u8]) -> Result<(), SourceError> {
+        let file = self.open(path)?;
+        read_exact_at(&file, buffer, offset).map_err(|error| match error.kind() {
+            ErrorKind::UnexpectedEof => SourceError::TooShort {
+                path: path.to_owned(),
+                end: offset.saturating_add(buffer.len() as u64),
+            },
+            _ => failure(path, &error),
+        })
+    }
+}
+
+#[cfg(unix)]
+fn read_exact_at(file: &File, buffer: &mut [u8], offset: u64) -> std::io::Result<()> {
+    std::os::unix::fs::FileExt::read_exact_at(file, buffer, offset)
+}
+
+#[cfg(not(unix))]
+fn read_exact_at(mut file: &File, buffer: &mut [u8], offset: u64) -> std::io::Result<()> {
+    use std::io::{Read, Seek, SeekFrom};
+    file.seek(SeekFrom::Start(offset))?;
+    file.read_exact(buffer)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn reads_ranges_and_names_what_is_missing() {
+        let folder = tempfile::tempdir().unwrap();
+        fs::create_dir_all(folder.path().join("teachers/a")).unwrap();
+        fs::write(folder.path().join("teachers/a/plan.json"), b"0123456789").unwrap();
+        let source = FolderSource::new(folder.path());
+        assert_eq!(source.list().unwrap(), ["teachers/a/plan.json"]);
+        let mut part = [0; 3];
+        source.read("teachers/a/plan.json", 4, &mut part).unwrap();
+        assert_eq!(&part, b"456");
+        assert!(matches!(
+            source.read("teachers/a/plan.json", 8, &mut part),
+            Err(SourceError::TooShort { end: 11, .. })
+        ));
+        assert!(matches!(source.size("nothing"), Err(SourceError::Missing { .. })));
+        assert!(matches!(
+            source.read_all("teachers/a/plan.json", 9),
+            Err(SourceError::TooLarge { bytes: 10, .. })
+        ));
+        assert!(source.size("teachers").is_err());
+    }
+
+    #[test]
+    fn nothing_outside_of_the_folder_is_touched() {
+        let folder = tempfile::tempdir().unwrap();
+        let cache = folder.path().join("cache");
+        fs::create_dir(&cache).unwrap();
+        fs::write(folder.path().join("secret"), b"x").unwrap();
+        let source = FolderSource::new(&cache);
+        for path in ["../secret", "/etc/hostname", "a/../../secret", "", "a//b"] {
+            assert!(
+                source.size(path).is_err() && source.read(path, 0, &mut [0]).is_err(),
+                "{path}"
+            );
+        }
+        #[cfg(unix)]
+        {
+            std::os::unix::fs::symlink(folder.path().join("secret"), cache.join("link")).unwrap();
+            assert!(matches!(source.size("link"), Err(SourceError::Link { .. })));
+            assert!(matches!(
+                source.read("link", 0, &mut [0]),
+                Err(SourceError::Link { .. })
+            ));
+        }
+    }
+}

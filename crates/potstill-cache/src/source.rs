@@ -1,0 +1,131 @@
+//! Where the files of a cache come from: a folder, a browser's file picker, memory.
+
+use std::collections::BTreeMap;
+
+/// `Sync` where shards are read in parallel (feature `fs`); nothing in WASM, whose callbacks belong to one thread.
+#[cfg(feature = "fs")]
+pub trait MaybeSync: Sync {}
+#[cfg(feature = "fs")]
+impl<T: Sync + ?Sized> MaybeSync for T {}
+
+/// `Sync` where shards are read in parallel (feature `fs`); nothing in WASM, whose callbacks belong to one thread.
+#[cfg(not(feature = "fs"))]
+pub trait MaybeSync {}
+#[cfg(not(feature = "fs"))]
+impl<T: ?Sized> MaybeSync for T {}
+
+/// A file that could not be read.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum SourceError {
+    /// It does not exist.
+    #[error("{path} is missing")]
+    Missing {
+        /// The file, relative to the cache.
+        path: String,
+    },
+    /// It ended before the range asked for.
+    #[error("{path} ends before byte {end}: it is shorter than it was said to be, or changed while it was read")]
+    TooShort {
+        /// The file, relative to the cache.
+        path: String,
+        /// End of the range.
+        end: u64,
+    },
+    /// It is longer than what is read of such a file.
+    #[error("{path} has {bytes} bytes; at most {limit} are read")]
+    TooLarge {
+        /// The file, relative to the cache.
+        path: String,
+        /// Its length.
+        bytes: u64,
+        /// The limit.
+        limit: u64,
+    },
+    /// A symbolic link: followed, it could lead out of the cache.
+    #[error("{path} is a symbolic link, and links are not followed; put the file itself there")]
+    Link {
+        /// The file, relative to the cache.
+        path: String,
+    },
+    /// Anything else.
+    #[error("{path} cannot be read: {reason}")]
+    Failed {
+        /// The file, relative to the cache.
+        path: String,
+        /// What the system said.
+        reason: String,
+    },
+}
+
+/// The files of a cache. Paths are relative to it, with `/` between the parts.
+pub trait Source: MaybeSync {
+    /// Every file, in any order.
+    ///
+    /// # Errors
+    /// [`SourceError`] when the cache cannot be listed at all.
+    fn list(&self) -> Result<Vec<String>, SourceError>;
+
+    /// A file's length in bytes.
+    ///
+    /// # Errors
+    /// [`SourceError`].
+    fn size(&self, path: &str) -> Result<u64, SourceError>;
+
+    /// Fills `buffer` from `offset` on.
+    ///
+    /// # Errors
+    /// [`SourceError`], among others when the file ends before the buffer is full.
+    fn read(&self, path: &str, offset: u64, buffer: &mut [u8]) -> Result<(), SourceError>;
+
+    /// A whole file of at most `limit` bytes.
+    ///
+    /// # Errors
+    /// [`SourceError`].
+    fn read_all(&self, path: &str, limit: u64) -> Result<Vec<u8>, SourceError> {
+        let bytes = self.size(path)?;
+        if bytes > limit {
+            return Err(SourceError::TooLarge {
+                path: path.to_owned(),
+                bytes,
+                limit,
+            });
+        }
+        let mut buffer = vec![0; bytes as usize];
+        self.read(path, 0, &mut buffer)?;
+        Ok(buffer)
+    }
+}
+
+/// Files held in memory.
+#[derive(Debug, Clone, Default)]
+pub struct MemorySource {
+    /// Content by path.
+    pub files: BTreeMap<String, Vec<u8>>,
+}
+
+impl Source for MemorySource {
+    fn list(&self) -> Result<Vec<String>, SourceError> {
+        Ok(self.files.keys().cloned().collect())
+    }
+
+    fn size(&self, path: &str) -> Result<u64, SourceError> {
+        self.files
+            .get(path)
+            .map(|f| f.len() as u64)
+            .ok_or_else(|| SourceError::Missing { path: path.to_owned() })
+    }
+
+    fn read(&self, path: &str, offset: u64, buffer: &mut [u8]) -> Result<(), SourceError> {
+        let file = self
+            .files
+            .get(path)
+            .ok_or_else(|| SourceError::Missing { path: path.to_owned() })?;
+        let end = offset + buffer.len() as u64;
+        let part = file.get(offset as usize..end as usize);
+        buffer.copy_from_slice(part.ok_or_else(|| SourceError::TooShort {
+            path: path.to_owned(),
+            end,
+        })?);
+        Ok(())
+    }
+}

@@ -1,0 +1,82 @@
+//! The kinds of findings.
+
+use super::report::Kind;
+use super::report::Severity::{Error, Warning};
+
+const REBUILD: &str = "remove the component's folder and build it again";
+const RESTORE: &str =
+    "copy the file again from where the cache came from, or remove it and its seal.json and build again";
+const RESUME: &str = "run `potstill cache build` again: it continues where it stopped";
+const REBUILD_TEACHER: &str =
+    "build this teacher again on the latents and text at hand, or bring back those it was built on";
+const FOREIGN: &str = "remove it: nothing reads it";
+const DISTRUST: &str = "do not train on it; ask its maker, or build the component again";
+
+macro_rules! kinds {
+    ($($(#[$doc:meta])* $name:ident = $code:literal, $severity:ident, $training:literal, $remedy:expr;)*) => {
+        $($(#[$doc])* pub(crate) const $name: Kind =
+            Kind { code: $code, severity: $severity, training: $training, remedy: $remedy };)*
+    };
+}
+
+kinds! {
+    /// A component's folder without a plan.
+    PLAN_MISSING = "plan-missing", Error, true, REBUILD;
+    /// A plan that is none, or contradicts itself.
+    PLAN_INVALID = "plan-invalid", Error, true, REBUILD;
+    /// The shards and the seal agree on another plan than the one that lies there.
+    PLAN_EDITED = "plan-edited", Error, true, "bring back the original plan.json, or build the component again";
+    /// The seal names another plan than the shards and the plan.json do.
+    SEAL_FOREIGN = "seal-of-another-plan", Error, true, "remove seal.json and run `potstill cache seal`";
+    /// No seal.
+    UNSEALED = "unsealed", Error, true, RESUME;
+    /// A seal that is none.
+    SEAL_INVALID = "seal-invalid", Error, true, "remove seal.json and run `potstill cache seal`";
+    /// The seal lists other shards than the plan has.
+    SEAL_COVERAGE = "seal-coverage", Error, true, RESUME;
+    /// A teacher without latents or text, or made for others.
+    DEPENDENCY_PLAN = "dependency-plan", Error, true, REBUILD_TEACHER;
+    /// A teacher whose latents or text were built again since.
+    DEPENDENCY_SEAL = "dependency-seal", Error, true, REBUILD_TEACHER;
+    /// A planned shard that is not there.
+    SHARD_MISSING = "shard-missing", Error, true, RESTORE;
+    /// A shard beyond the plan.
+    SHARD_EXTRA = "shard-extra", Error, false, FOREIGN;
+    /// A shard's length differs from the seal's.
+    SHARD_SIZE = "shard-size", Error, true, RESTORE;
+    /// A shard's BLAKE3 differs from the seal's.
+    SHARD_DIGEST = "shard-digest", Error, true, RESTORE;
+    /// A shard that is no safetensors file.
+    SHARD_HEADER = "shard-header", Error, true, RESTORE;
+    /// A shard's header names another plan or place.
+    SHARD_FOREIGN = "shard-of-another-plan", Error, true, RESTORE;
+    /// A tensor that should be there.
+    TENSOR_MISSING = "tensor-missing", Error, true, RESTORE;
+    /// A tensor of another dtype or shape.
+    TENSOR_SHAPE = "tensor-shape", Error, true, RESTORE;
+    /// A tensor that should not be there.
+    TENSOR_EXTRA = "tensor-extra", Error, false, FOREIGN;
+    /// A key that is not its record's.
+    KEY_MISMATCH = "key-mismatch", Error, true, DISTRUST;
+    /// NaN or infinity.
+    NOT_FINITE = "not-finite", Error, true, DISTRUST;
+    /// A file that could not be read.
+    UNREADABLE = "unreadable", Error, true, "look at the file's permissions and the disk";
+    /// A file that no component has.
+    FILE_UNKNOWN = "file-unknown", Warning, false, FOREIGN;
+    /// What a killed build left.
+    LEFTOVER = "leftover", Warning, false, "remove it, or run `potstill cache build`, which does";
+    /// A seed other than the plan gives.
+    SEED_MISMATCH = "seed-mismatch", Error, true, DISTRUST;
+    /// A timestep other than the plan gives.
+    TIMESTEP_MISMATCH = "timestep-mismatch", Error, true, DISTRUST;
+    /// Teachers with different draws, which cannot be trained on together.
+    DRAWS_DIFFER = "draws-differ", Error, true, "build the teachers with the same generator, base seed, draws and timesteps";
+    /// A prediction that was made for the noise of another record.
+    PREDICTION_SWAPPED = "prediction-swapped", Error, true, DISTRUST;
+    /// A prediction that no teacher like this one makes at its timestep.
+    PREDICTION_IMPLAUSIBLE = "prediction-implausible", Error, true, DISTRUST;
+    /// A teacher none of whose predictions fit what the plan says they are.
+    TEACHER_IMPLAUSIBLE = "teacher-implausible", Error, true,
+        "look at the plan's prediction type, schedule, noise generator and base seed, and at the latents' scale";
+}

@@ -1,0 +1,249 @@
+//! Verification of a cache: structure (level 1) and determinism (level 2), the same code natively and in WASM.
+
+mod documents;
+mod kinds;
+mod measure;
+mod plausibility;
+mod report;
+mod shard;
+mod stream;
+mod swaps;
+mod target;
+
+use std::collections::BTreeSet;
+
+pub use report::{Band, ComponentReport, Finding, Level, Report, Severity, TeacherStatistics, Verdict};
+
+pub(crate) use stream::{ShardProblem, hash_shard, read_header};
+
+use crate::component::{PLAN_FILE, SEAL_FILE, shard_file};
+use crate::error::CacheError;
+use crate::layout::{Layout, ShardRange};
+use crate::plan::PredictionField;
+use crate::reader::components;
+use crate::source::{MaybeSync, Source};
+use documents::{Documents, Examined};
+use report::{Findings, Place};
+use shard::{ShardOutcome, check_shard};
+
+/// Told of the bytes that were read and of those there are.
+pub trait Progress: MaybeSync {
+    /// So many of so many bytes are done.
+    fn bytes(&self, done: u64, total: u64);
+}
+
+impl<F: Fn(u64, u64) + MaybeSync> Progress for F {
+    fn bytes(&self, done: u64, total: u64) {
+        self(done, total);
+    }
+}
+
+/// How to verify.
+pub struct VerifyOptions<'a> {
+    /// How deep.
+    pub level: Level,
+    /// Whom to tell of progress.
+    pub progress: Option<&'a dyn Progress>,
+}
+
+/// One shard to look at.
+struct Job<'a> {
+    component: usize,
+    examined: &'a Examined,
+    layout: &'a Layout,
+    range: ShardRange,
+    bytes: u64,
+}
+
+/// Verifies a cache.
+///
+/// Whatever is wrong *in* the cache is a finding of the report; an error is only what keeps one from looking.
+///
+/// # Errors
+/// [`CacheError::NoCache`] when there is nothing of a cache, [`CacheError::Source`] when it cannot be listed.
+pub fn verify<S: Source + ?Sized>(source: &S, options: &VerifyOptions<'_>) -> Result<Report, CacheError> {
+    let files = source.list()?;
+    let ids = components(&files);
+    if ids.is_empty() {
+        return Err(CacheError::NoCache);
+    }
+    let documents = Documents::read(source, ids);
+    let mut findings: Vec<Findings> = Vec::new();
+    for examined in &documents.examined {
+        let mut own = Findings::default();
+        documents.check(examined, &mut own);
+        check_files(examined, &files, &mut own);
+        findings.push(own);
+    }
+
+    let jobs = jobs(source, &documents);
+    let total: u64 = jobs.iter().map(|job| job.bytes).sum();
+    let done = std::sync::atomic::AtomicU64::new(0);
+    let latents = documents.latents_layout();
+    let outcomes = map(&jobs, |job| {
+        let outcome = check_shard(source, job.examined, job.layout, job.range, latents, options.level);
+        let so_far = done.fetch_add(job.bytes, std::sync::atomic::Ordering::Relaxed) + job.bytes;
+        if let Some(progress) = options.progress {
+            progress.bytes(so_far, total);
+        }
+        outcome
+    });
+
+    let mut reports: Vec<ComponentReport> = documents.examined.iter().map(Examined::report).collect();
+    let mut rows = vec![Vec::new(); documents.examined.len()];
+    for (job, outcome) in jobs.iter().zip(outcomes) {
+        let ShardOutcome {
+            findings: own,
+            rows: measured,
+            bytes,
+        } = outcome;
+        reports[job.component].bytes += bytes;
+        findings[job.component].merge(own);
+        rows[job.component].extend(measured);
+    }
+
+    let mut statistics = Vec::new();
+    if options.level >= Level::Determinism {
+        for (i, examined) in documents.examined.iter().enumerate() {
+            documents.check_draws(examined, &mut findings[i]);
+            let Some(layout) = &examined.layout else { continue };
+            let Some(plan) = layout.teacher_plan() else { continue };
+            for &field in &plan.fields {
+                let of_field: Vec<_> = rows[i]
+                    .iter()
+                    .filter(|(f, _)| *f == field)
+                    .map(|(_, row)| *row)
+                    .collect();
+                judge_field(source, layout, field, &of_field, &mut findings[i]);
+                let bands = plausibility::bands(&of_field, plan.schedule.timesteps);
+                statistics.push(TeacherStatistics {
+                    component: examined.id.to_string(),
+                    field: field.name(),
+                    bands,
+                });
+            }
+        }
+    }
+    let findings = documents.examined.iter().map(|e| e.id.clone()).zip(findings).collect();
+    Ok(Report::new(options.level, reports, findings, statistics))
+}
+
+fn jobs<'a, S: Source + ?Sized>(source: &S, documents: &'a Documents) -> Vec<Job<'a>> {
+    let mut jobs = Vec::new();
+    for (component, examined) in documents.examined.iter().enumerate() {
+        let Some(layout) = &examined.layout else { continue };
+        for range in layout.shards() {
+            let bytes = source.size(&examined.id.file(&shard_file(range.index))).unwrap_or(0);
+            jobs.push(Job {
+                component,
+                examined,
+                layout,
+                range,
+                bytes,
+            });
+        }
+    }
+    jobs
+}
+
+#[cfg(feature = "fs")]
+fn map<J: Sync, T: Send>(jobs: &[J], f: impl Fn(&J) -> T + Sync) -> Vec<T> {
+    use rayon::prelude::*;
+    jobs.par_iter().map(|job| f(job)).collect()
+}
+
+#[cfg(not(feature = "fs"))]
+fn map<J, T>(jobs: &[J], f: impl Fn(&J) -> T) -> Vec<T> {
+    jobs.iter().map(f).collect()
+}
+
+/// Files in a component's folder that are neither its documents nor its shards.
+fn check_files(examined: &Examined, files: &[String], findings: &mut Findings) {
+    let prefix = format!("{}/", examined.id);
+    let shards: BTreeSet<String> = match &examined.layout {
+        Some(layout) => (0..layout.shard_count()).map(shard_file).collect(),
+        None => BTreeSet::new(),
+    };
+    for path in files {
+        let Some(name) = path.strip_prefix(&prefix).filter(|name| !name.contains('/')) else {
+            continue;
+        };
+        if name == PLAN_FILE || name == SEAL_FILE || shards.contains(name) {
+            continue;
+        }
+        let kind = if name.starts_with(".potstill-") {
+            &kinds::LEFTOVER
+        } else if name.starts_with("shard-") && name.ends_with(".safetensors") {
+            if examined.layout.is_none() {
+                continue;
+            }
+            &kinds::SHARD_EXTRA
+        } else {
+            &kinds::FILE_UNKNOWN
+        };
+        let place = Place { file: path, entry: "" };
+        findings.add(&examined.id, kind, place, "no such file", "a file");
+    }
+}
+
+/// What the statistics of a teacher's field say.
+fn judge_field<S: Source + ?Sized>(
+    source: &S,
+    layout: &Layout,
+    field: PredictionField,
+    rows: &[plausibility::Row],
+    findings: &mut Findings,
+) {
+    let id = layout.component();
+    let judgement = plausibility::judge(rows.to_vec());
+    if let Some((calibration, correlation)) = judgement.teacher {
+        let found = format!(
+            "{}: slope {}, correlation {}",
+            field.name(),
+            plausibility::shorten(calibration),
+            plausibility::shorten(correlation)
+        );
+        let expected = "a median slope of 0.5 to 2 and correlation of 0.1 or more with what the plan says is predicted";
+        findings.add(&id, &kinds::TEACHER_IMPLAUSIBLE, Place::default(), expected, found);
+        return;
+    }
+    let swapped = swaps::find(source, layout, field, &judgement.suspects);
+    for swap in &swapped {
+        let entry = entry(layout, swap.record, field);
+        let owner = layout.name(swap.owner).unwrap_or_default();
+        let place = Place {
+            file: "",
+            entry: &entry,
+        };
+        findings.add(
+            &id,
+            &kinds::PREDICTION_SWAPPED,
+            place,
+            "a prediction of this entry's noise",
+            format!("one of the noise of {owner}"),
+        );
+    }
+    let swapped: BTreeSet<u64> = swapped.iter().map(|swap| swap.record).collect();
+    for outlier in judgement.outliers.iter().filter(|o| !swapped.contains(&o.row.record)) {
+        let entry = entry(layout, outlier.row.record, field);
+        let (usual, tolerance) = (
+            plausibility::shorten(outlier.usual),
+            plausibility::shorten(outlier.tolerance),
+        );
+        let slope = plausibility::shorten(outlier.row.moments.calibration());
+        let expected = format!(
+            "a slope of {usual} ± {tolerance}, as others about timestep {}",
+            outlier.row.timestep
+        );
+        let place = Place {
+            file: "",
+            entry: &entry,
+        };
+        findings.add(&id, &kinds::PREDICTION_IMPLAUSIBLE, place, expected, slope);
+    }
+}
+
+/// A teacher's record and field, as findings name them.
+fn entry(layout: &Layout, record: u64, field: PredictionField) -> String {
+    format!("{}|{}", layout.name(record).unwrap_or_default(), field.name())
+}

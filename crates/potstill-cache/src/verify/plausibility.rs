@@ -1,0 +1,246 @@
+//! Which predictions no teacher like this one makes, from statistics that need no model.
+//!
+//! A trained teacher minimises the squared error, so the regression of the target on its prediction has slope 1
+//! (`calibration`) at every timestep. A scaled prediction has another slope, one that belongs elsewhere about 0, a corrupted
+//! one too. What is usual is learnt from the records at neighbouring timesteps: a median and its spread, robust against
+//! the damaged among them. And since noise is white, a prediction that knows nothing of its record's noise has a
+//! product with it that is standard normal (`ownership`), whatever else it is; a swapped one betrays itself by the
+//! noise of another record.
+
+use super::measure::Moments;
+use super::report::Band;
+
+/// Statistics of one prediction.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(crate) struct Row {
+    pub record: u64,
+    pub timestep: u32,
+    /// Values of the prediction.
+    pub values: u32,
+    pub moments: Moments,
+}
+
+/// Records at neighbouring timesteps that say what is usual.
+const WINDOW: usize = 128;
+/// Records that are judged by one window.
+const BLOCK: usize = 16;
+/// With fewer records nothing is usual.
+const MIN_ROWS: usize = 32;
+/// Deviations of the slope below this are not reported, however regular the others are: f16 and small adapters.
+const MIN_DEVIATION: f64 = 0.2;
+/// Standard deviations (estimated from the median of the deviations) that a slope may deviate.
+const SIGMAS: f64 = 6.0;
+/// From the median absolute deviation to the standard deviation of a normal distribution.
+const MAD_TO_SIGMA: f64 = 1.4826;
+/// A slope may deviate this many times as much as nine tenths of its neighbours do: for distributions with long tails.
+const TAIL_FACTOR: f64 = 3.0;
+/// Below this ownership a prediction may be another record's: one in 10⁹ unrelated ones lies above.
+const OWNED: f64 = 6.0;
+/// Where the neighbours' median lies below this, predictions tell nothing of the noise (v at the last timesteps).
+const TELLING: f64 = 3.0;
+/// Slopes between these bounds, and a correlation above the last, are possible for a whole teacher.
+const TEACHER_CALIBRATION: (f64, f64) = (0.5, 2.0);
+const TEACHER_CORRELATION: f64 = 0.1;
+/// With fewer predictions a teacher is not judged as a whole.
+const MIN_TEACHER_ROWS: usize = 8;
+/// Bands of timesteps in the report.
+const BANDS: u32 = 10;
+
+/// A prediction that stands out.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(crate) struct Outlier {
+    pub row: Row,
+    /// The neighbours' median slope.
+    pub usual: f64,
+    /// How far a slope may deviate from it.
+    pub tolerance: f64,
+}
+
+/// What the statistics say.
+#[derive(Debug, Default)]
+pub(crate) struct Judgement {
+    /// The whole teacher's median slope and correlation, when they are impossible.
+    pub teacher: Option<(f64, f64)>,
+    /// Slopes that are unusual at their timestep.
+    pub outliers: Vec<Outlier>,
+    /// Predictions that seem not to know their own noise.
+    pub suspects: Vec<Row>,
+}
+
+/// Judges the predictions of one teacher and field.
+pub(crate) fn judge(mut rows: Vec<Row>) -> Judgement {
+    let mut judgement = Judgement::default();
+    if rows.len() >= MIN_TEACHER_ROWS {
+        let calibration = median(rows.iter().map(|r| r.moments.calibration()).collect());
+        let correlation = median(rows.iter().map(|r| r.moments.correlation()).collect());
+        let (low, high) = TEACHER_CALIBRATION;
+        if !(low..=high).contains(&calibration) || correlation < TEACHER_CORRELATION {
+            judgement.teacher = Some((calibration, correlation));
+            return judgement;
+        }
+    }
+    if rows.len() < MIN_ROWS {
+        return judgement;
+    }
+    rows.sort_by_key(|row| (row.timestep, row.record));
+    for start in (0..rows.len()).step_by(BLOCK) {
+        let end = (start + BLOCK).min(rows.len());
+        let from = (start + BLOCK / 2)
+            .saturating_sub(WINDOW / 2)
+            .min(rows.len().saturating_sub(WINDOW));
+        let window = &rows[from..(from + WINDOW).min(rows.len())];
+        let usual = Usual::of(window);
+        for row in &rows[start..end] {
+            if (row.moments.calibration() - usual.calibration).abs() > usual.tolerance {
+                judgement.outliers.push(Outlier {
+                    row: *row,
+                    usual: usual.calibration,
+                    tolerance: usual.tolerance,
+                });
+            }
+            if usual.ownership >= TELLING && row.moments.ownership() < OWNED {
+                judgement.suspects.push(*row);
+            }
+        }
+    }
+    judgement
+}
+
+struct Usual {
+    calibration: f64,
+    tolerance: f64,
+    ownership: f64,
+}
+
+impl Usual {
+    fn of(window: &[Row]) -> Self {
+        let calibration = median(window.iter().map(|r| r.moments.calibration()).collect());
+        let mut deviations: Vec<f64> = window
+            .iter()
+            .map(|r| (r.moments.calibration() - calibration).abs())
+            .collect();
+        deviations.sort_by(f64::total_cmp);
+        let spread = MAD_TO_SIGMA * deviations[deviations.len() / 2];
+        let tail = deviations[deviations.len() * 9 / 10];
+        // What chance alone makes of the slope of so few values with so loose a relation.
+        let r = median(window.iter().map(|r| r.moments.correlation()).collect()).clamp(0.01, 1.0);
+        let values = median(window.iter().map(|r| f64::from(r.values)).collect()).max(1.0);
+        let chance = ((1.0 - r * r) / (r * r * values)).sqrt();
+        Self {
+            calibration,
+            tolerance: MIN_DEVIATION.max(SIGMAS * spread.max(chance)).max(TAIL_FACTOR * tail),
+            ownership: median(window.iter().map(|r| r.moments.ownership()).collect()),
+        }
+    }
+}
+
+fn median(mut values: Vec<f64>) -> f64 {
+    values.sort_by(f64::total_cmp);
+    values.get(values.len() / 2).copied().unwrap_or(0.0)
+}
+
+/// Statistics by timestep, of a schedule of so many.
+pub(crate) fn bands(rows: &[Row], timesteps: u32) -> Vec<Band> {
+    let bound = |band: u32| (u64::from(band) * u64::from(timesteps) / u64::from(BANDS)) as u32;
+    // In the order of the records, so that the sums do not depend on how shards were scheduled.
+    let mut ordered: Vec<&Row> = rows.iter().collect();
+    ordered.sort_by_key(|row| row.record);
+    let band = |i: u32| {
+        let (from, to) = (bound(i), bound(i + 1));
+        let mut sum = Moments::default();
+        let (mut count, mut values) = (0u64, 0u64);
+        for row in ordered.iter().filter(|row| (from..to).contains(&row.timestep)) {
+            sum.pp += row.moments.pp;
+            sum.pt += row.moments.pt;
+            sum.tt += row.moments.tt;
+            count += 1;
+            values += u64::from(row.values);
+        }
+        (count > 0).then(|| Band {
+            from,
+            to,
+            count,
+            rms: shorten((sum.pp / values.max(1) as f64).sqrt()),
+            correlation: shorten(sum.correlation()),
+            calibration: shorten(sum.calibration()),
+        })
+    };
+    (0..BANDS).filter_map(band).collect()
+}
+
+/// Four decimals: what a reader can use.
+pub(crate) fn shorten(x: f64) -> f64 {
+    let scaled = (x * 1e4).round() / 1e4;
+    if scaled.is_finite() { scaled } else { f64::MAX }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use potstill_noise::{PhiloxNormals, Stream};
+
+    /// A calibrated prediction of `noise` with squared correlation `r2`, times `scale`.
+    fn row(record: u64, timestep: u32, n: usize, r2: f64, scale: f32, own: bool) -> Row {
+        let (mut noise, mut error, mut p) = (vec![0f32; n], vec![0f32; n], vec![0f32; n]);
+        PhiloxNormals::new(record, Stream::Noise).fill(&mut noise);
+        PhiloxNormals::new(record, Stream::VaeSample).fill(&mut error);
+        let seen = if own { record } else { record + 1_000_000 };
+        PhiloxNormals::new(seen, Stream::Noise).fill(&mut p);
+        let b = (r2 - r2 * r2).sqrt() as f32;
+        p.iter_mut()
+            .zip(&error)
+            .for_each(|(p, e)| *p = scale * (*p * r2 as f32 + b * e));
+        Row {
+            record,
+            timestep,
+            values: n as u32,
+            moments: Moments::of(&p, &noise, &noise),
+        }
+    }
+
+    fn clean(n: usize) -> Vec<Row> {
+        (0..400u64)
+            .map(|i| {
+                let t = (i * 1000 / 400) as u32;
+                row(i, t, n, 0.4 + 0.59 * f64::from(t) / 1000.0, 1.0, true)
+            })
+            .collect()
+    }
+
+    #[test]
+    fn clean_predictions_pass() {
+        for n in [256, 4096] {
+            let judgement = judge(clean(n));
+            assert!(judgement.teacher.is_none() && judgement.outliers.is_empty());
+            assert!(n == 256 || judgement.suspects.is_empty());
+        }
+    }
+
+    #[test]
+    fn scaled_and_foreign_predictions_stand_out() {
+        let mut rows = clean(4096);
+        rows[100] = row(100, 250, 4096, 0.55, 1.5, true);
+        rows[300] = row(300, 750, 4096, 0.84, 1.0, false);
+        let judgement = judge(rows);
+        let outliers: Vec<u64> = judgement.outliers.iter().map(|o| o.row.record).collect();
+        assert_eq!(outliers, [100, 300]);
+        assert_eq!(judgement.suspects.iter().map(|r| r.record).collect::<Vec<_>>(), [300]);
+    }
+
+    #[test]
+    fn a_teacher_of_another_kind_is_named_once() {
+        let rows = (0..100).map(|i| row(i, i as u32 * 10, 256, 0.8, 1.0, false)).collect();
+        let judgement = judge(rows);
+        assert!(judgement.teacher.is_some() && judgement.outliers.is_empty());
+        assert!(judge(Vec::new()).teacher.is_none());
+    }
+
+    #[test]
+    fn bands_cover_the_schedule() {
+        let bands = bands(&clean(256), 1000);
+        assert_eq!(bands.len(), 10);
+        assert_eq!(bands.iter().map(|b| b.count).sum::<u64>(), 400);
+        assert!(bands.iter().all(|b| (b.calibration - 1.0).abs() < 0.05), "{bands:?}");
+        assert!(bands[9].correlation > bands[0].correlation);
+    }
+}

@@ -1,0 +1,252 @@
+//! What verification found.
+
+use std::collections::BTreeMap;
+
+use serde::Serialize;
+
+use crate::canonical::canonical_json;
+use crate::component::ComponentId;
+use crate::error::CacheError;
+
+/// Version of the reports.
+const REPORT_VERSION: u32 = 1;
+/// Findings of one code that are listed per component; the others are only counted.
+pub(crate) const MAX_LISTED: usize = 50;
+
+/// How bad a finding is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Severity {
+    /// The cache contradicts itself or its plan.
+    Error,
+    /// Something is unusual, but nothing is contradicted.
+    Warning,
+}
+
+/// One thing that is not as it should be.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+pub struct Finding {
+    /// `latents`, `text` or `teachers/<id>`.
+    pub component: String,
+    /// The file, relative to the cache; empty when it is about no single file.
+    pub file: String,
+    /// Stable name of the kind.
+    pub code: &'static str,
+    /// The record, or the record and field; empty when it is about no single record.
+    pub entry: String,
+    /// How bad it is.
+    pub severity: Severity,
+    /// What should be.
+    pub expected: String,
+    /// What is.
+    pub found: String,
+    /// Whether training on the cache would go wrong.
+    pub training: bool,
+    /// What to do.
+    pub remedy: &'static str,
+}
+
+/// A kind of finding: everything that its code fixes.
+pub(crate) struct Kind {
+    pub code: &'static str,
+    pub severity: Severity,
+    pub training: bool,
+    pub remedy: &'static str,
+}
+
+/// Findings of one component, counted, and listed up to a limit.
+#[derive(Debug, Default)]
+pub(crate) struct Findings {
+    listed: Vec<Finding>,
+    counts: BTreeMap<&'static str, (Option<Severity>, u64)>,
+}
+
+/// Where a finding is.
+#[derive(Clone, Copy, Default)]
+pub(crate) struct Place<'a> {
+    pub file: &'a str,
+    pub entry: &'a str,
+}
+
+impl Findings {
+    pub fn add(
+        &mut self,
+        component: &ComponentId,
+        kind: &Kind,
+        place: Place<'_>,
+        expected: impl ToString,
+        found: impl ToString,
+    ) {
+        let count = self.counts.entry(kind.code).or_default();
+        count.0 = Some(kind.severity);
+        count.1 += 1;
+        if count.1 <= MAX_LISTED as u64 {
+            self.listed.push(Finding {
+                component: component.to_string(),
+                file: place.file.to_owned(),
+                code: kind.code,
+                entry: place.entry.to_owned(),
+                severity: kind.severity,
+                expected: expected.to_string(),
+                found: found.to_string(),
+                training: kind.training,
+                remedy: kind.remedy,
+            });
+        }
+    }
+
+    /// Joins the findings of shards, in their order.
+    pub fn merge(&mut self, other: Self) {
+        for (code, (severity, count)) in other.counts {
+            let own = self.counts.entry(code).or_default();
+            own.0 = severity;
+            own.1 += count;
+        }
+        self.listed.extend(other.listed);
+    }
+
+    /// Sorted, and cut to the limit again.
+    pub fn finish(mut self) -> (Vec<Finding>, BTreeMap<&'static str, (Option<Severity>, u64)>) {
+        self.listed.sort();
+        let mut seen: BTreeMap<&'static str, usize> = BTreeMap::new();
+        self.listed.retain(|finding| {
+            let n = seen.entry(finding.code).or_default();
+            *n += 1;
+            *n <= MAX_LISTED
+        });
+        (self.listed, self.counts)
+    }
+}
+
+/// How deep to look.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Level {
+    /// Files, digests, shapes, finite values, coverage.
+    Structure = 1,
+    /// Also seeds, timesteps and noise made anew, and statistics of the predictions.
+    Determinism = 2,
+}
+
+/// The outcome.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Verdict {
+    /// No errors.
+    Ok,
+    /// At least one error.
+    Damaged,
+}
+
+/// A component that was looked at.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ComponentReport {
+    /// `latents`, `text` or `teachers/<id>`.
+    pub component: String,
+    /// SHA-256 of the plan; empty when there is none.
+    pub plan: String,
+    /// SHA-256 of the seal; empty when there is none.
+    pub seal: String,
+    /// Records planned.
+    pub records: u64,
+    /// Shards planned.
+    pub shards: u32,
+    /// Bytes of the shards read.
+    pub bytes: u64,
+}
+
+/// Predictions of a range of timesteps, all records together.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Band {
+    /// First timestep.
+    pub from: u32,
+    /// Timestep after the last.
+    pub to: u32,
+    /// Predictions.
+    pub count: u64,
+    /// Root mean square.
+    pub rms: f64,
+    /// Correlation (about zero) with what a perfect teacher would predict.
+    pub correlation: f64,
+    /// Slope of the regression of the perfect prediction on the teacher's: near 1 for a trained teacher.
+    pub calibration: f64,
+}
+
+/// Statistics of a teacher's predictions.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct TeacherStatistics {
+    /// `teachers/<id>`.
+    pub component: String,
+    /// `cond` or `uncond`.
+    pub field: &'static str,
+    /// By timestep; bands without predictions are left out.
+    pub bands: Vec<Band>,
+}
+
+/// What verification found. Its JSON holds no paths, times or machines: the same cache gives the same bytes everywhere.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Report {
+    format: &'static str,
+    version: u32,
+    /// Level of verification: 1 or 2.
+    pub level: u32,
+    /// The outcome.
+    pub verdict: Verdict,
+    /// What was looked at.
+    pub components: Vec<ComponentReport>,
+    /// How often each code was found, by component.
+    pub counts: BTreeMap<String, BTreeMap<&'static str, u64>>,
+    /// The findings, at most 50 of a code and component.
+    pub findings: Vec<Finding>,
+    /// Level 2: statistics of the predictions.
+    pub statistics: Vec<TeacherStatistics>,
+}
+
+impl Report {
+    pub(crate) fn new(
+        level: Level,
+        components: Vec<ComponentReport>,
+        findings: Vec<(ComponentId, Findings)>,
+        statistics: Vec<TeacherStatistics>,
+    ) -> Self {
+        let (mut listed, mut counts, mut errors) = (Vec::new(), BTreeMap::new(), false);
+        for (component, findings) in findings {
+            let (mut list, count) = findings.finish();
+            errors |= count.values().any(|(severity, _)| *severity == Some(Severity::Error));
+            listed.append(&mut list);
+            if !count.is_empty() {
+                counts.insert(
+                    component.to_string(),
+                    count.into_iter().map(|(code, (_, n))| (code, n)).collect(),
+                );
+            }
+        }
+        Self {
+            format: "potstill-verification",
+            version: REPORT_VERSION,
+            level: level as u32,
+            verdict: if errors { Verdict::Damaged } else { Verdict::Ok },
+            components,
+            counts,
+            findings: listed,
+            statistics,
+        }
+    }
+
+    /// Whether there are no errors.
+    #[must_use]
+    pub fn ok(&self) -> bool {
+        self.verdict == Verdict::Ok
+    }
+
+    /// Canonical JSON.
+    ///
+    /// # Errors
+    /// [`CacheError::Json`], which finite statistics exclude.
+    pub fn to_json(&self) -> Result<Vec<u8>, CacheError> {
+        canonical_json(self)
+    }
+}

@@ -1,0 +1,109 @@
+//! What a perfect teacher would predict, made from the plan and the latents.
+
+use std::sync::Arc;
+
+use potstill_io::{Dtype, Header};
+
+use super::stream::read_header;
+use crate::component::shard_file;
+use crate::layout::{Draw, LATENTS, Layout};
+use crate::plan::{PredictionKind, TeacherPlan};
+use crate::source::Source;
+
+/// Makes noise and targets record by record, in buffers that it keeps.
+pub(crate) struct Target<'a, S: Source + ?Sized> {
+    source: &'a S,
+    layout: &'a Layout,
+    latents: Option<&'a Layout>,
+    plan: Option<Arc<TeacherPlan>>,
+    alphas: Vec<f32>,
+    noise: Vec<f32>,
+    clean: Vec<f32>,
+    target: Vec<f32>,
+    /// Header of the latents' shard that was read last.
+    shard: Option<(u32, Header)>,
+    bytes: Vec<u8>,
+}
+
+impl<'a, S: Source + ?Sized> Target<'a, S> {
+    pub fn new(source: &'a S, layout: &'a Layout, latents: Option<&'a Layout>) -> Self {
+        let plan = layout.teacher_plan().cloned();
+        let alphas = plan
+            .as_ref()
+            .and_then(|plan| plan.schedule.alphas().ok())
+            .unwrap_or_default();
+        Self {
+            source,
+            layout,
+            latents,
+            plan,
+            alphas,
+            noise: Vec::new(),
+            clean: Vec::new(),
+            target: Vec::new(),
+            shard: None,
+            bytes: Vec::new(),
+        }
+    }
+
+    /// Makes noise and target of a record; `None` when the latents that the target needs cannot be read, which the
+    /// latents' own findings say.
+    pub fn prepare(&mut self, record: u64, values: usize) -> Option<Draw> {
+        let plan = Arc::clone(self.plan.as_ref()?);
+        let draw = self.layout.draw(record).ok()?;
+        self.noise.resize(values, 0.0);
+        plan.noise.generator.fill_noise(draw.seed, &mut self.noise);
+        if plan.prediction == PredictionKind::Epsilon {
+            return Some(draw);
+        }
+        self.read_clean(record, values)?;
+        let (signal, spread) = match plan.prediction {
+            PredictionKind::Epsilon => (0.0, 1.0),
+            PredictionKind::V => {
+                let alpha = f64::from(*self.alphas.get(draw.timestep as usize)?);
+                (-(1.0 - alpha).sqrt(), alpha.sqrt())
+            }
+            PredictionKind::X0 => (1.0, 0.0),
+            PredictionKind::Flow => (-1.0, 1.0),
+        };
+        self.target.clear();
+        self.target.extend(
+            self.clean
+                .iter()
+                .zip(&self.noise)
+                .map(|(&x, &e)| (signal * f64::from(x) + spread * f64::from(e)) as f32),
+        );
+        Some(draw)
+    }
+
+    /// The target and the noise of the record that was prepared last.
+    pub fn slices(&self) -> (&[f32], &[f32]) {
+        let epsilon = self
+            .plan
+            .as_ref()
+            .is_some_and(|plan| plan.prediction == PredictionKind::Epsilon);
+        (if epsilon { &self.noise } else { &self.target }, &self.noise)
+    }
+
+    fn read_clean(&mut self, record: u64, values: usize) -> Option<()> {
+        let latents = self.latents?;
+        let (range, within) = latents.locate(self.layout.latents_record(record).ok()?).ok()?;
+        let path = latents.component().file(&shard_file(range.index));
+        if self.shard.as_ref().is_none_or(|(index, _)| *index != range.index) {
+            self.shard = Some((range.index, read_header(self.source, &path).ok()?.0));
+        }
+        let header = &self.shard.as_ref()?.1;
+        let dtype = Dtype::from(latents.dtype());
+        let length = values * dtype.size();
+        let tensor = header.get(LATENTS)?;
+        let fits = tensor.dtype == dtype && tensor.bytes() == length as u64 * u64::from(range.records);
+        self.bytes.resize(length, 0);
+        self.clean.resize(values, 0.0);
+        let offset = header.data_start() + tensor.start + u64::from(within) * length as u64;
+        self.source
+            .read(&path, offset, &mut self.bytes)
+            .ok()
+            .filter(|()| fits)?;
+        dtype.to_f32_into(&self.bytes, &mut self.clean).ok()
+    }
+}
