@@ -1,7 +1,7 @@
 import { buildCache } from '../cache/build-cache.ts';
 import { CacheReader } from '../cache/reader.ts';
 import { interruptedError } from '../errors.ts';
-import { loadEngine } from '../native/index.ts';
+import { openEngine } from '../native/index.ts';
 import type { Progress } from '../progress.ts';
 import type { ResolvedRecipe } from '../recipe/index.ts';
 import { type Assembly, assemble } from './assemble.ts';
@@ -47,7 +47,7 @@ export interface TrainResult {
 export async function train(recipe: ResolvedRecipe, options: TrainOptions): Promise<TrainResult> {
   const { resume, progress, signal } = options;
   const run = await openRunFolder(recipe.output, recipe, resume);
-  const engine = await loadEngine();
+  const engine = await openEngine();
   const { plans } = await buildCache(recipe, { engine, progress, signal });
   const teachers = plans.teachers.map(({ plan }) => plan);
   using reader = await CacheReader.open(engine, { ...plans, teachers });
