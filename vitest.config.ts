@@ -3,7 +3,7 @@ import { defineConfig } from 'vitest/config';
 export default defineConfig({
   test: {
     // Unit tests stand beside the code; test/ holds what needs the built package: see test/README.md.
-    include: ['ts/**/*.test.ts', 'test/**/*.test.ts'],
+    include: ['ts/**/*.test.ts', 'bench/**/*.test.ts', 'test/**/*.test.ts'],
     exclude: ['ts/native/wasm/**', 'node_modules/**'],
     // The arithmetic below the tests uses every core itself.
     maxWorkers: 2,

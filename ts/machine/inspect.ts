@@ -1,17 +1,23 @@
-import { addonCandidates } from '../native/index.ts';
+import { type AddonCandidate, addonCandidates, loadEngine } from '../native/index.ts';
+import { platformName } from '../native/platform.ts';
 import { packageVersion } from '../version.ts';
 import { type Cpu, inspectCpu } from './cpu.ts';
 import { glibcVersion } from './libc.ts';
 import { type Disk, inspectDisk, inspectMemory, type Memory } from './memory.ts';
 import { inspectWasm, type WasmState } from './wasm.ts';
 
-/** A place that the native addon was looked for in. */
-type Candidate = ReturnType<typeof addonCandidates>[number];
-
 /** Something that keeps potstill from working here, and what helps. */
 export interface MachineProblem {
   readonly what: string;
   readonly remedy: string;
+}
+
+/** Something that training and sampling can run on. */
+export interface ComputeDevice {
+  readonly id: 'cpu';
+  /** Class of its kernels: checkpoints continue to the bit within one class. */
+  readonly kernels: string;
+  readonly threads: number;
 }
 
 /** What potstill finds on this machine. */
@@ -23,12 +29,11 @@ export interface Machine {
   readonly cpu: Cpu;
   readonly memory: Memory;
   readonly disk: Disk;
-  /** Devices that training and sampling can run on. */
-  readonly devices: readonly { readonly id: 'cpu'; readonly kernels: string; readonly threads: number }[];
+  readonly devices: readonly ComputeDevice[];
   readonly native: {
     /** Where the addon was loaded from; null when it could not be. */
     readonly loaded: string | null;
-    readonly candidates: readonly Candidate[];
+    readonly candidates: readonly AddonCandidate[];
   };
   readonly wasm: WasmState;
   readonly problems: readonly MachineProblem[];
@@ -58,18 +63,23 @@ export async function inspectMachine(folder: string): Promise<Machine> {
     cpu,
     memory,
     disk,
-    devices: used === undefined ? [] : [{ id: 'cpu', kernels: used.kernelClass ?? 'unknown', threads: cpu.threads }],
+    devices: used === undefined ? [] : [await describeCpuDevice()],
     native: { loaded: used?.source ?? null, candidates },
     wasm,
     problems: findProblems({ memory, disk, wasm, candidates, addon: used !== undefined }),
   };
 }
 
+async function describeCpuDevice(): Promise<ComputeDevice> {
+  const { kernelClass, threads } = await loadEngine();
+  return { id: 'cpu', kernels: kernelClass, threads };
+}
+
 function findProblems(found: {
   memory: Memory;
   disk: Disk;
   wasm: WasmState;
-  candidates: readonly Candidate[];
+  candidates: readonly AddonCandidate[];
   addon: boolean;
 }): MachineProblem[] {
   const problems: MachineProblem[] = [];
@@ -77,7 +87,7 @@ function findProblems(found: {
     const reasons = found.candidates.map(({ source, reason }) => `${source}: ${reason}`).join('; ');
     problems.push({
       what: `the native addon cannot be loaded (${reasons})`,
-      remedy: `Run \`npm install @potstill/native-${process.platform}-${process.arch}-…\` of the same version, or \`npm run setup\` in a clone.`,
+      remedy: `Run \`npm install @potstill/native-${platformName()}@${packageVersion()}\`, or \`npm run setup\` in a clone.`,
     });
   }
   if (!found.wasm.present || found.wasm.reason !== undefined) {
