@@ -1,4 +1,4 @@
-import { type AddonCandidate, addonCandidates, loadEngine } from '../native/index.ts';
+import { type AddonCandidate, addonCandidates } from '../native/index.ts';
 import { platformName } from '../native/platform.ts';
 import { packageVersion } from '../version.ts';
 import { type Cpu, inspectCpu } from './cpu.ts';
@@ -63,16 +63,11 @@ export async function inspectMachine(folder: string): Promise<Machine> {
     cpu,
     memory,
     disk,
-    devices: used === undefined ? [] : [await describeCpuDevice()],
+    devices: used === undefined ? [] : [{ id: 'cpu', kernels: used.kernelClass ?? 'unknown', threads: cpu.threads }],
     native: { loaded: used?.source ?? null, candidates },
     wasm,
     problems: findProblems({ memory, disk, wasm, candidates, addon: used !== undefined }),
   };
-}
-
-async function describeCpuDevice(): Promise<ComputeDevice> {
-  const { kernelClass, threads } = await loadEngine();
-  return { id: 'cpu', kernels: kernelClass, threads };
 }
 
 function findProblems(found: {
