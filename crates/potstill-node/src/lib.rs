@@ -1,1 +1,12 @@
 //! The Node addon: conversions, handles, one engine thread per device.
+//!
+//! * `core`: what every operation needs and no model knows: the engine's thread and queue, the table of handles, errors
+//!   as values, cancellation, jobs beside the engine.
+//! * `api`: what JavaScript calls. Each function converts its arguments, enqueues, and returns; the arithmetic is in
+//!   `potstill-engine` and `potstill-models`.
+//!
+//! JavaScript chooses the number of a handle before the operation that fills it has run, so that operations return at
+//! once. An operation that fails fills its handle with the error, which whoever reads it gets.
+
+mod api;
+mod core;

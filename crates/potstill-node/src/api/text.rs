@@ -1,0 +1,70 @@
+//! Prompts to what conditions a UNet.
+
+use std::path::Path;
+
+use napi::Env;
+use napi::bindgen_prelude::Object;
+use napi_derive::napi;
+use potstill_engine::{Device, no_grad};
+use potstill_models::{Model, PromptEncoder};
+
+use crate::core::{Engine, id};
+
+/// What a model's text encoders give.
+#[napi(object)]
+pub struct LoadedTextEncoder {
+    /// Width of the hidden states.
+    pub width: u32,
+    /// SDXL: width of the pooled text.
+    pub pooled_width: Option<u32>,
+}
+
+/// Token ids of encoded prompts.
+#[napi(object)]
+pub struct TokenIds {
+    /// Of the first tokenizer, a row per prompt.
+    pub token_ids: Vec<Vec<u32>>,
+    /// SDXL: of the second.
+    pub token_ids_2: Option<Vec<Vec<u32>>>,
+}
+
+#[napi]
+impl Engine {
+    /// Loads the tokenizers and text encoders of a model's folder.
+    #[napi(ts_return_type = "Promise<Outcome<LoadedTextEncoder>>", catch_unwind)]
+    pub fn load_text_encoder<'env>(&self, env: &'env Env, out: f64, folder: String) -> napi::Result<Object<'env>> {
+        self.query(env, "loadTextEncoder", move |state| {
+            let model = Model::open(Path::new(&folder))?;
+            let encoder = model.load_prompt_encoder(&Device::Cpu)?;
+            let facts = LoadedTextEncoder {
+                width: encoder.width() as u32,
+                pooled_width: model.unet_config().text_time.map(|c| c.pooled_channels as u32),
+            };
+            state.put(id(out), Ok(encoder));
+            Ok(facts)
+        })
+    }
+
+    /// Encodes prompts: fills `hidden` with [prompts, 77, width] and `pooled`, when the model has it, with
+    /// [prompts, pooled width].
+    #[napi(ts_return_type = "Promise<Outcome<TokenIds>>", catch_unwind)]
+    pub fn encode_prompts<'env>(
+        &self,
+        env: &'env Env,
+        hidden: f64,
+        pooled: Option<f64>,
+        encoder: f64,
+        prompts: Vec<String>,
+        clip_skip: u32,
+    ) -> napi::Result<Object<'env>> {
+        self.query(env, "encodePrompts", move |state| {
+            let encoder = state.get::<PromptEncoder>(id(encoder))?;
+            let encoded = no_grad(|| encoder.encode(&prompts, clip_skip as usize))?;
+            state.put(id(hidden), Ok(encoded.encoder_hidden_states));
+            if let (Some(handle), Some(value)) = (pooled, encoded.pooled) {
+                state.put(id(handle), Ok(value));
+            }
+            Ok(TokenIds { token_ids: encoded.token_ids, token_ids_2: encoded.token_ids_2 })
+        })
+    }
+}

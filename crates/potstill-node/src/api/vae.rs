@@ -1,0 +1,95 @@
+//! VAEs, and pictures on disk.
+
+use std::path::Path;
+
+use napi::Env;
+use napi::bindgen_prelude::{Object, Uint8Array};
+use napi_derive::napi;
+use potstill_engine::{Device, Tensor, Value, no_grad};
+use potstill_io::{ImageLimits, Pixels};
+use potstill_models::Vae;
+
+use crate::core::{Engine, OpError, id, tensor, values};
+
+/// What a VAE makes.
+#[napi(object)]
+pub struct LoadedVae {
+    /// Latents are the encoder's mean times this.
+    pub scaling_factor: f64,
+    /// Channels of the latents.
+    pub latent_channels: u32,
+    /// Pixels per latent, along each side.
+    pub downscale: u32,
+}
+
+/// A picture's size in pixels.
+#[napi(object)]
+pub struct PictureSize {
+    /// Width.
+    pub width: u32,
+    /// Height.
+    pub height: u32,
+}
+
+#[napi]
+impl Engine {
+    /// Loads a VAE's component folder.
+    #[napi(ts_return_type = "Promise<Outcome<LoadedVae>>", catch_unwind)]
+    pub fn load_vae<'env>(&self, env: &'env Env, out: f64, folder: String) -> napi::Result<Object<'env>> {
+        self.query(env, "loadVae", move |state| {
+            let vae = Vae::load(Path::new(&folder), &Device::Cpu)?;
+            let config = vae.config();
+            let facts = LoadedVae {
+                scaling_factor: config.scaling_factor,
+                latent_channels: config.latent_channels as u32,
+                downscale: config.downscale() as u32,
+            };
+            state.put(id(out), Ok(vae));
+            Ok(facts)
+        })
+    }
+
+    /// Scaled latents (the mean) of pixels in [−1, 1], [B, 3, H, W].
+    #[napi(catch_unwind)]
+    pub fn vae_encode(&self, out: f64, vae: f64, pixels: f64) {
+        self.submit(out, "vae.encode", move |state| {
+            let pixels = tensor(state, id(pixels))?.detach();
+            Ok(no_grad(|| state.get::<Vae>(id(vae))?.encode(&pixels)?.mode().map_err(OpError::from))?)
+        });
+    }
+
+    /// Pixels, about [−1, 1] and not clamped, of scaled latents.
+    #[napi(catch_unwind)]
+    pub fn vae_decode(&self, out: f64, vae: f64, latents: f64) {
+        self.submit(out, "vae.decode", move |state| {
+            let latents = tensor(state, id(latents))?.detach();
+            Ok(no_grad(|| state.get::<Vae>(id(vae))?.decode(&latents).map_err(OpError::from))?)
+        });
+    }
+
+    /// Decodes a picture into pixels in [−1, 1], [1, 3, H, W]; alpha is laid over white.
+    #[napi(ts_return_type = "Promise<Outcome<PictureSize>>", catch_unwind)]
+    pub fn read_picture<'env>(&self, env: &'env Env, out: f64, file: String) -> napi::Result<Object<'env>> {
+        self.query(env, "readPicture", move |state| {
+            let pixels = Pixels::open(Path::new(&file), ImageLimits::default())?;
+            let (width, height) = (pixels.width(), pixels.height());
+            let shape = (1, 3, height as usize, width as usize);
+            state.put(id(out), Ok(Value::constant(Tensor::from_vec(pixels.to_chw(), shape, &Device::Cpu)?)));
+            Ok(PictureSize { width, height })
+        })
+    }
+
+    /// A PNG of pixels in [−1, 1], [1, 3, H, W]; what is beyond is clamped.
+    #[napi(ts_return_type = "Promise<Outcome<Uint8Array>>", catch_unwind)]
+    pub fn encode_png<'env>(&self, env: &'env Env, pixels: f64) -> napi::Result<Object<'env>> {
+        self.query(env, "encodePng", move |state| {
+            let pixels = tensor(state, id(pixels))?;
+            let &[1, 3, height, width] = pixels.dims() else {
+                let what = format!("a picture must have the shape [1, 3, height, width], got {:?}", pixels.dims());
+                return Err(OpError::input("ERR_TENSOR_SHAPE", what));
+            };
+            let picture = Pixels::from_chw(width as u32, height as u32, &values(pixels.tensor())?)?;
+            Ok(Uint8Array::new(picture.to_png()?))
+        })
+    }
+}

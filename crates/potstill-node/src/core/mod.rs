@@ -1,0 +1,22 @@
+//! The engine's thread, handles and errors.
+
+mod cancel;
+mod convert;
+mod engine;
+mod error;
+mod job;
+mod outcome;
+mod panic;
+mod state;
+mod tape;
+mod tensor_file;
+mod values;
+
+pub use cancel::CancelToken;
+pub use engine::{Engine, Id, id};
+pub use error::{OpError, Result};
+pub use job::run_job;
+pub use state::State;
+pub use tape::{Accumulator, Tape, module_input};
+pub use tensor_file::{read_tensor, read_tensors, write_tensors};
+pub use values::{tensor, tensors, values};

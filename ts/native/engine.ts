@@ -1,0 +1,58 @@
+import type { Engine as NativeEngine } from './generated/binding.js';
+import { unwrap } from './outcome.ts';
+
+/** Where arithmetic runs. */
+export type Device = 'cpu';
+
+/**
+ * A device's engine thread. Operations on its handles are enqueued in the order of the calls and return at once; only
+ * reading values and long jobs return promises. An operation that fails fills its handle with the error, which the next
+ * read of anything made of it throws.
+ */
+export class Engine {
+  readonly device: Device = 'cpu';
+  /** Which of the CPU's instruction sets the kernels use; results are the same to the bit within one class. */
+  readonly kernelClass: string;
+  /** The addon's side; for the modules of `ts/native` and `ts/cache`. */
+  readonly native: NativeEngine;
+  #lastId = 0;
+  #live = 0;
+
+  constructor(native: NativeEngine, kernelClass: string) {
+    this.native = native;
+    this.kernelClass = kernelClass;
+  }
+
+  /** Threads that one operation may use. Results do not depend on it. */
+  get threads(): number {
+    return this.native.threads;
+  }
+
+  /** Handles that were made and not yet freed. */
+  get liveHandles(): number {
+    return this.#live;
+  }
+
+  /** Handles that the engine's thread holds, once everything enqueued before has run. */
+  async filledHandles(): Promise<number> {
+    return unwrap(await this.native.liveHandles());
+  }
+
+  /** Waits until everything enqueued before has run; throws the first failure of an operation that made no handle. */
+  async settled(): Promise<void> {
+    await this.filledHandles();
+  }
+
+  /** A number for a new handle. */
+  allocate(): number {
+    this.#live += 1;
+    this.#lastId += 1;
+    return this.#lastId;
+  }
+
+  /** Frees handles by number. */
+  release(ids: number[]): void {
+    this.#live -= ids.length;
+    this.native.release(ids);
+  }
+}

@@ -1,0 +1,48 @@
+import { join } from 'node:path';
+import type { Engine } from './engine.ts';
+import type { PredictionKind } from './generated/binding.js';
+import { allocateFor } from './load-handle.ts';
+import { Schedule } from './schedule.ts';
+
+/** The family of a model, which decides how prompts condition it. */
+export type ModelKind = 'sd15' | 'sdxl';
+
+/** A model's folder (diffusers' layout), opened but not loaded. */
+export interface Model {
+  readonly folder: string;
+  readonly kind: ModelKind;
+  /** What its UNet predicts: from the scheduler's configuration, epsilon when there is none. */
+  readonly prediction: PredictionKind;
+  readonly schedule: Schedule;
+  readonly latentChannels: number;
+  /** Width of the text that conditions it: 768, or 2048 for SDXL, in the published models. */
+  readonly textWidth: number;
+  /** SDXL: width of the pooled text. */
+  readonly pooledWidth: number | undefined;
+  /** Side of the latents that it was made for, when it says so. */
+  readonly sampleSize: number | undefined;
+}
+
+/**
+ * Reads the small configurations of a model's folder.
+ *
+ * @throws PotstillError when it is no diffusers folder or something in it is not supported
+ */
+export async function openModel(engine: Engine, folder: string): Promise<Model> {
+  const [id, opened] = await allocateFor(engine, (out) => engine.native.openModel(out, folder));
+  return {
+    folder,
+    kind: opened.kind,
+    prediction: opened.prediction,
+    schedule: new Schedule(engine, id, opened.timesteps),
+    latentChannels: opened.latentChannels,
+    textWidth: opened.textWidth,
+    pooledWidth: opened.pooledWidth,
+    sampleSize: opened.sampleSize,
+  };
+}
+
+/** Folder of one of a model's components. */
+export function componentFolder(model: { readonly folder: string }, component: 'unet' | 'vae'): string {
+  return join(model.folder, component);
+}

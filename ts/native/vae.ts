@@ -1,0 +1,52 @@
+import { inputError } from '../errors.ts';
+import type { Engine } from './engine.ts';
+import type { LoadedVae } from './generated/binding.js';
+import { Handle } from './handle.ts';
+import { allocateFor } from './load-handle.ts';
+import { enqueueTensor, type Tensor } from './tensor.ts';
+
+/** A VAE: pictures to latents and back. */
+export class Vae extends Handle {
+  /** Latents are the encoder's mean times this. */
+  readonly scalingFactor: number;
+  readonly latentChannels: number;
+  /** Pixels per latent, along each side: 8. */
+  readonly downscale: number;
+
+  private constructor(engine: Engine, id: number, loaded: LoadedVae) {
+    super(engine, id, false);
+    this.scalingFactor = loaded.scalingFactor;
+    this.latentChannels = loaded.latentChannels;
+    this.downscale = loaded.downscale;
+  }
+
+  /** Loads a component folder (`…/vae` of a diffusers model). */
+  static async open(engine: Engine, folder: string): Promise<Vae> {
+    return new Vae(engine, ...(await allocateFor(engine, (out) => engine.native.loadVae(out, folder))));
+  }
+
+  /**
+   * Scaled latents (the mean), [B, 4, H/8, W/8], of pixels in [−1, 1], [B, 3, H, W].
+   *
+   * @throws PotstillError when a side is not a multiple of 8
+   */
+  encode(pixels: Tensor): Tensor {
+    const [batch = 0, , height = 0, width = 0] = pixels.shape;
+    const { downscale } = this;
+    if (height % downscale !== 0 || width % downscale !== 0) {
+      throw inputError('ERR_IMAGE_SIZE', `a picture of ${width}x${height} has no latents`, {
+        where: 'vae.encode',
+        remedy: `Crop or scale it so that both sides are multiples of ${downscale}.`,
+      });
+    }
+    const shape = [batch, this.latentChannels, height / downscale, width / downscale];
+    return enqueueTensor(this.engine, shape, (id) => this.engine.native.vaeEncode(id, this.id, pixels.id));
+  }
+
+  /** Pixels, about [−1, 1] and not clamped, [B, 3, 8h, 8w], of scaled latents, [B, 4, h, w]. */
+  decode(latents: Tensor): Tensor {
+    const [batch = 0, , height = 0, width = 0] = latents.shape;
+    const shape = [batch, 3, height * this.downscale, width * this.downscale];
+    return enqueueTensor(this.engine, shape, (id) => this.engine.native.vaeDecode(id, this.id, latents.id));
+  }
+}
