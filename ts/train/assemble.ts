@@ -1,5 +1,4 @@
-import type { CachePlans } from '../cache/plan-cache.ts';
-import type { CacheReader } from '../cache/reader.ts';
+import type { OpenedCache } from '../cache/index.ts';
 import { fieldsOf } from '../cache/request.ts';
 import { BatchPlan } from '../data/batches.ts';
 import { holdOut, type Sample } from '../data/entries.ts';
@@ -9,7 +8,6 @@ import { type Method, methods } from '../methods/index.ts';
 import { AdamW, componentFolder, Ema, type Engine, openModel, Unet } from '../native/index.ts';
 import type { Recipe, ResolvedRecipe } from '../recipe/index.ts';
 import { CacheSource } from './cache-source.ts';
-import { samplesOf } from './samples-of.ts';
 import type { TrainerParts } from './trainer.ts';
 import { Validation } from './validation.ts';
 
@@ -25,17 +23,12 @@ export function methodOf(recipe: Recipe): Method {
 }
 
 /** Opens the student and sets up optimizer, moving average, data order and validation as a recipe says. */
-export async function assemble(
-  engine: Engine,
-  recipe: ResolvedRecipe,
-  { scan }: CachePlans,
-  reader: CacheReader,
-): Promise<Assembly> {
+export async function assemble(engine: Engine, recipe: ResolvedRecipe, cache: OpenedCache): Promise<Assembly> {
   const { training, seed } = recipe;
   const { optimizer } = training;
   const method = methodOf(recipe);
   const fields = fieldsOf(recipe);
-  const samples = samplesOf(scan);
+  const { samples } = cache;
   const split = holdOut(samples, training.validation?.fraction ?? 0, seed);
   requireData(recipe, split.train.length, split.heldOut.length);
   const model = await openModel(engine, recipe.student.model);
@@ -64,9 +57,7 @@ export async function assemble(
     }),
     source: new CacheSource({
       engine,
-      reader,
-      scan,
-      samples,
+      cache,
       schedule,
       fields,
       weights: normalisedWeights(recipe.teachers),

@@ -1,22 +1,15 @@
-import type { DataScan } from '../cache/data/scan.ts';
-import type { CachedPair, CachedRow, CacheReader } from '../cache/reader.ts';
+import type { CachedText, OpenedCache } from '../cache/index.ts';
 import type { BatchRow } from '../data/batches.ts';
 import { drawTimestep } from '../data/draws.ts';
-import type { Sample } from '../data/entries.ts';
-import type { Batch, CacheField, TeacherPredictions } from '../methods/define.ts';
-import { type Engine, noise, type Schedule, Tensor } from '../native/index.ts';
+import type { Batch, CacheField } from '../methods/define.ts';
+import type { Prediction } from '../methods/prediction.ts';
+import { type Engine, noise, type PredictionKind, type Schedule, Tensor } from '../native/index.ts';
 import type { BatchSource } from './source.ts';
-
-/** Caption 0 of every text component is the empty one: what a dropped caption becomes. */
-const UNCONDITIONAL = 0;
 
 /** What a {@link CacheSource} reads from and how. */
 export interface CacheSourceOptions {
   readonly engine: Engine;
-  readonly reader: CacheReader;
-  readonly scan: DataScan;
-  /** The scan's training samples; rows count in them. */
-  readonly samples: readonly Sample[];
+  readonly cache: OpenedCache;
   /** Schedule of the student; the teachers' are the same. */
   readonly schedule: Schedule;
   /** Raw predictions that the method reads; none means fresh draws. */
@@ -35,51 +28,49 @@ export class CacheSource implements BatchSource {
     this.#options = options;
   }
 
-  keyOf(row: BatchRow): string {
-    return this.#options.samples[row.sample]?.key ?? `sample ${row.sample}`;
+  keyOf({ sample }: BatchRow): string {
+    return this.#options.cache.samples[sample]?.key ?? `sample ${sample}`;
   }
 
   load(rows: readonly BatchRow[]): Batch {
-    const { engine, reader, schedule, fields } = this.#options;
-    const pairs = rows.map((row) => this.#pair(row));
-    const latents = reader.latents(pairs.map(({ view }) => view));
-    const cached = rows.map((row) => this.#cachedRow(row));
-    const [plan] = reader.plans.teachers;
-    const draws = fields.length > 0 && plan !== undefined ? reader.draws(plan, cached) : this.#fresh(rows, latents);
+    const { engine, cache, schedule, fields, weights } = this.#options;
+    const requests = rows.map(({ sample, draw, dropped }) => ({ sample, draw, unconditional: dropped }));
+    const stored = cache.batch(requests, fields);
+    const draws =
+      stored.noise !== undefined && stored.timesteps !== undefined
+        ? { noise: stored.noise, timesteps: stored.timesteps }
+        : this.#fresh(rows, stored.latents);
+    const read = (kind: PredictionKind, tensor: Tensor): Prediction => ({ kind, schedule, tensor });
     return {
       size: rows.length,
-      latents,
+      latents: stored.latents,
       ...draws,
-      noisy: schedule.addNoise(latents, draws.noise, draws.timesteps),
-      text: reader.text(pairs),
-      teachers: fields.length > 0 ? this.#teachers(cached) : [],
+      noisy: schedule.addNoise(stored.latents, draws.noise, draws.timesteps),
+      text: rows.every(({ sample, caption }) => sample === caption) ? stored.text : this.#text(rows),
+      teachers: stored.teachers.flatMap(({ id, kind, cond, uncond }) =>
+        cond === undefined
+          ? []
+          : {
+              id,
+              weight: weights.get(id) ?? 0,
+              cond: read(kind, cond),
+              uncond: uncond === undefined ? undefined : read(kind, uncond),
+            },
+      ),
       perRow: (values) => Tensor.fromArray(engine, Float32Array.from(values), [values.length, 1, 1, 1]),
     };
   }
 
-  /** The view of a row and the caption that is put to it. */
-  #pair({ sample, caption, dropped }: BatchRow): CachedPair {
-    const { training, samples } = this.#options.scan;
-    const own = samples[training[sample]?.sample ?? -1];
-    const captioned = samples[training[caption]?.sample ?? -1];
-    if (own === undefined || captioned === undefined) throw new RangeError(`sample ${sample} is not in the data`);
-    return { view: own.view, caption: dropped ? UNCONDITIONAL : captioned.caption };
-  }
-
-  #cachedRow({ sample, draw, dropped }: BatchRow): CachedRow {
-    return { sample: this.#options.scan.training[sample]?.sample ?? -1, draw, unconditional: dropped };
-  }
-
-  #teachers(rows: readonly CachedRow[]): TeacherPredictions[] {
-    const { reader, schedule, fields, weights } = this.#options;
-    return reader.plans.teachers.map(({ id, prediction: kind }) => ({
-      id,
-      weight: weights.get(id) ?? 0,
-      cond: { kind, schedule, tensor: reader.predictions(id, rows, 'cond') },
-      uncond: fields.includes('uncond')
-        ? { kind, schedule, tensor: reader.predictions(id, rows, 'uncond') }
-        : undefined,
-    }));
+  /** Text of rows of which some have another sample's caption. */
+  #text(rows: readonly BatchRow[]): CachedText {
+    const { samples, reader } = this.#options.cache;
+    return reader.text(
+      rows.map(({ sample, caption }) => {
+        const [own, captioned] = [samples[sample], samples[caption]];
+        if (own === undefined || captioned === undefined) throw new RangeError(`sample ${sample} is not in the cache`);
+        return { view: own.view, caption: captioned.caption };
+      }),
+    );
   }
 
   /** Noise and timesteps that no cache holds. */

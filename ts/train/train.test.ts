@@ -5,7 +5,7 @@ import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { writeTinyImages } from '../../test/support/tiny-data.ts';
 import { writeTinyModel, writeTinyUnet } from '../../test/support/tiny-model.ts';
 import { interruptedError } from '../errors.ts';
-import { openEngine } from '../native/index.ts';
+import { loadEngine } from '../native/index.ts';
 import { type Progress, silentProgress } from '../progress.ts';
 import { type ResolvedRecipe, resolveRecipe } from '../recipe/index.ts';
 import { readMetrics, type StepMetrics } from './metrics.ts';
@@ -17,7 +17,7 @@ const TIMEOUT_MS = 120_000;
 const folder = mkdtempSync(join(tmpdir(), 'potstill-train-'));
 
 beforeAll(async () => {
-  const engine = await openEngine();
+  const engine = await loadEngine();
   await writeTinyModel(engine, join(folder, 'student'), 1);
   await writeTinyUnet(engine, join(folder, 'teacher-a'), 2);
   await writeTinyUnet(engine, join(folder, 'teacher-b'), 3);

@@ -1,7 +1,6 @@
-import { buildCache } from '../cache/build-cache.ts';
-import { CacheReader } from '../cache/reader.ts';
+import { ensureCache } from '../cache/index.ts';
 import { interruptedError } from '../errors.ts';
-import { openEngine } from '../native/index.ts';
+import { loadEngine } from '../native/index.ts';
 import type { Progress } from '../progress.ts';
 import type { ResolvedRecipe } from '../recipe/index.ts';
 import { type Assembly, assemble } from './assemble.ts';
@@ -47,17 +46,19 @@ export interface TrainResult {
 export async function train(recipe: ResolvedRecipe, options: TrainOptions): Promise<TrainResult> {
   const { resume, progress, signal } = options;
   const run = await openRunFolder(recipe.output, recipe, resume);
-  const engine = await openEngine();
-  const { plans } = await buildCache(recipe, { engine, progress, signal });
-  const teachers = plans.teachers.map(({ plan }) => plan);
-  using reader = await CacheReader.open(engine, { ...plans, teachers });
-  const assembly = await assemble(engine, recipe, plans, reader);
-  const seals = await readSeals(plans);
-  const release = await run.claim();
+  const engine = await loadEngine();
+  const cache = await ensureCache(recipe, engine, { progress, signal });
   try {
-    return await trainIn(run, recipe, assembly, seals, options);
+    const assembly = await assemble(engine, recipe, cache);
+    const seals = await readSeals(cache.plans);
+    const release = await run.claim();
+    try {
+      return await trainIn(run, recipe, assembly, seals, options);
+    } finally {
+      await release();
+    }
   } finally {
-    await release();
+    cache.reader.dispose();
   }
 }
 
