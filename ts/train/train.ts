@@ -1,6 +1,6 @@
 import { ensureCache } from '../cache/index.ts';
 import { interruptedError } from '../errors.ts';
-import { loadEngine } from '../native/index.ts';
+import { type Engine, loadEngine } from '../native/index.ts';
 import type { Progress } from '../progress.ts';
 import type { ResolvedRecipe } from '../recipe/index.ts';
 import { type Assembly, assemble } from './assemble.ts';
@@ -19,6 +19,8 @@ export interface TrainOptions {
   readonly progress: Progress;
   /** Once aborted, the step under way is finished and a checkpoint written. */
   readonly signal: AbortSignal;
+  /** The device to train on; one is opened when left out. */
+  readonly engine?: Engine | undefined;
 }
 
 /** A finished run. */
@@ -46,10 +48,10 @@ export interface TrainResult {
 export async function train(recipe: ResolvedRecipe, options: TrainOptions): Promise<TrainResult> {
   const { resume, progress, signal } = options;
   const run = await openRunFolder(recipe.output, recipe, resume);
-  const engine = await loadEngine();
+  const engine = options.engine ?? (await loadEngine());
   const cache = await ensureCache(recipe, engine, { progress, signal });
+  const assembly = await assemble(engine, recipe, cache);
   try {
-    const assembly = await assemble(engine, recipe, cache);
     const seals = await readSeals(cache.plans);
     const release = await run.claim();
     try {
@@ -58,8 +60,16 @@ export async function train(recipe: ResolvedRecipe, options: TrainOptions): Prom
       await release();
     }
   } finally {
-    cache.reader.dispose();
+    dispose(assembly);
   }
+}
+
+/** Frees what a run has taken: the weights, and several times their size of state. */
+function dispose({ parts: { student, optimizers, ema } }: Assembly): void {
+  student.unet.dispose();
+  student.schedule.dispose();
+  for (const optimizer of Object.values(optimizers)) optimizer.dispose();
+  ema?.dispose();
 }
 
 async function trainIn(
