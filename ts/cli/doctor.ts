@@ -1,17 +1,21 @@
-import type { Command } from 'commander';
+import { type Command, Option } from 'commander';
 import type { Machine } from '../machine/index.ts';
 import type { Context } from './command.ts';
 import { formatBytes } from './format.ts';
+import { notBuilt } from './not-built.ts';
 
 /** `potstill doctor`: versions, processor, memory, disk, addon, WASM module; what is wrong, and what helps. */
 export function configure(command: Command, context: Context): void {
-  command.action(async () => {
-    const { inspectMachine } = await import('../machine/index.ts');
-    const machine = await inspectMachine(process.cwd());
-    context.result(machine, () => describe(machine));
-    // Without the addon nothing computes here: that is this machine's fault, not a failed check.
-    if (machine.native.loaded === null) context.failMachine();
-  });
+  command
+    .addOption(new Option('--estimate <recipe>').hideHelp())
+    .action(async ({ estimate }: { estimate?: string }) => {
+      if (estimate !== undefined) throw notBuilt('potstill doctor --estimate');
+      const { inspectMachine } = await import('../machine/index.ts');
+      const machine = await inspectMachine(process.cwd());
+      context.result(machine, () => describe(machine));
+      // Without the addon nothing computes here: that is this machine's fault, not a failed check.
+      if (machine.native.loaded === null) context.failMachine();
+    });
 }
 
 function describe(machine: Machine): string {
