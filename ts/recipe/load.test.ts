@@ -55,7 +55,7 @@ describe('a valid recipe', () => {
   });
 
   test('takes overrides by their schema; paths in them start at the working folder', () => {
-    const { recipe } = load(RECIPE, ['name=42', 'training.optimizer.lr=1e-5', 'teachers.0.weight=2', 'output=out']);
+    const { recipe } = load(RECIPE, ['name=42', 'training.optimizer.lr=1e-5', 'teachers[0].weight=2', 'output=out']);
     expect(recipe.name).toBe('42');
     expect(recipe.training.optimizer.lr).toBe(1e-5);
     expect(recipe.teachers[0]?.weight).toBe(2);

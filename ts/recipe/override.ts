@@ -10,14 +10,20 @@ export interface Override {
 }
 
 /**
- * Reads `training.optimizer.lr=1e-5` or `teachers.0.weight=0.3`. The schema decides what the value is: where only a
+ * Reads `training.optimizer.lr=1e-5` or `teachers[0].weight=0.3` (`teachers.0.weight` is the same). The schema decides what the value is: where only a
  * string may stand, `42` is a string; elsewhere it is JSON, and a string where it is not.
  *
  * @throws PotstillError `ERR_USAGE` when there is no `=` or no key before it
  */
 export function parseOverride(schema: JsonSchema, text: string): Override {
   const equals = text.indexOf('=');
-  const steps = equals < 0 ? [] : text.slice(0, equals).split('.');
+  const steps =
+    equals < 0
+      ? []
+      : text
+          .slice(0, equals)
+          .replace(/\[(\d+)\]/g, '.$1')
+          .split('.');
   if (steps.length === 0 || steps.includes('')) {
     throw inputError('ERR_USAGE', 'an override is key=value', {
       where: `--set ${text}`,

@@ -1,0 +1,46 @@
+/** A tensor of f32 values. */
+export interface TestTensor {
+  readonly shape: readonly number[];
+  readonly values: Float32Array;
+}
+
+/** A safetensors file: the header's length as u64, the header as JSON, the values. */
+export function encodeSafetensors(tensors: ReadonlyMap<string, TestTensor>): Uint8Array {
+  const header: Record<string, object> = {};
+  let offset = 0;
+  for (const [name, { shape, values }] of tensors) {
+    header[name] = { dtype: 'F32', shape, data_offsets: [offset, offset + values.byteLength] };
+    offset += values.byteLength;
+  }
+  const json = Buffer.from(JSON.stringify(header).padEnd(8), 'utf8');
+  const length = Buffer.alloc(8);
+  length.writeBigUInt64LE(BigInt(json.length));
+  const bytes = [...tensors.values()].map(({ values }) =>
+    Buffer.from(values.buffer, values.byteOffset, values.byteLength),
+  );
+  return Buffer.concat([length, json, ...bytes]);
+}
+
+/** The tensors of a safetensors file that holds f32 alone. */
+export function decodeSafetensors(file: Buffer): Map<string, TestTensor> {
+  const start = 8 + Number(file.readBigUInt64LE());
+  const header = JSON.parse(file.subarray(8, start).toString('utf8')) as Record<
+    string,
+    { dtype: string; shape: number[]; data_offsets: [number, number] }
+  >;
+  const tensors = new Map<string, TestTensor>();
+  for (const [
+    name,
+    {
+      dtype,
+      shape,
+      data_offsets: [from, to],
+    },
+  ] of Object.entries(header)) {
+    if (name === '__metadata__') continue;
+    if (dtype !== 'F32') throw new Error(`${name} is ${dtype}`);
+    const values = new Float32Array(Uint8Array.from(file.subarray(start + from, start + to)).buffer);
+    tensors.set(name, { shape, values });
+  }
+  return tensors;
+}
