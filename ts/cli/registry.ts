@@ -9,15 +9,24 @@ export interface RegisteredCommand {
 
 /** The commands that are built, in the order of the help text. */
 export const COMMANDS: readonly RegisteredCommand[] = [
+  { name: 'demo', summary: 'the whole pipeline on small models and real pictures', load: () => import('./demo.ts') },
   { name: 'cache', summary: 'build and verify the caches that training reads', load: () => import('./cache.ts') },
   { name: 'train', summary: 'train a student by a recipe', load: () => import('./train.ts') },
+  { name: 'sample', summary: 'draw pictures with a model', load: () => import('./sample.ts') },
+  {
+    name: 'probe',
+    summary: 'one component on tensors in a safetensors file: for bug reports and parity checks',
+    load: () => import('./probe.ts'),
+  },
+  { name: 'report', summary: 'a self-contained HTML page of a run', load: () => import('./report.ts') },
+  { name: 'probe', summary: 'run one component on given tensors', load: () => import('./probe.ts') },
+  { name: 'sample', summary: 'pictures of prompts', load: () => import('./sample.ts') },
   { name: 'recipe', summary: 'check, print or describe a recipe', load: () => import('./recipe.ts') },
   {
     name: 'doctor',
     summary: 'versions, processor, memory, native addon and WASM module of this machine',
     load: () => import('./doctor.ts'),
   },
-  { name: 'report', summary: 'a self-contained HTML page of a run', load: () => import('./report.ts') },
 ];
 
 /**
@@ -25,7 +34,6 @@ export const COMMANDS: readonly RegisteredCommand[] = [
  * subcommands of which only some are built stands here with the missing ones (`recipe migrate`).
  */
 export const NOT_BUILT: readonly string[] = [
-  'demo',
   'init',
   'recipe migrate',
   'recipe import',
@@ -35,7 +43,6 @@ export const NOT_BUILT: readonly string[] = [
   'cache gc',
   'cache export',
   'cache import',
-  'sample',
   'lora inspect',
   'lora convert',
   'lora scale',
@@ -48,11 +55,6 @@ export const NOT_BUILT: readonly string[] = [
   'model quantize',
   'model pull',
   'model push',
-  'probe unet',
-  'probe text',
-  'probe vae',
-  'probe noise',
-  'probe sample',
   'watch',
   'bench',
 ];

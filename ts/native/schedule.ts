@@ -35,7 +35,13 @@ export class Schedule extends Handle {
    * A prediction at the noisy latents as another kind; differentiable. An epsilon prediction at ᾱ = 0 determines nothing
    * else: reading the result is then an error.
    */
-  convert(prediction: Tensor, from: PredictionKind, to: PredictionKind, noisy: Tensor, timesteps: Float64Array): Tensor {
+  convert(
+    prediction: Tensor,
+    from: PredictionKind,
+    to: PredictionKind,
+    noisy: Tensor,
+    timesteps: Float64Array,
+  ): Tensor {
     return enqueueTensor(this.engine, prediction.shape, (id) =>
       this.engine.native.convert(id, this.id, prediction.id, from, to, noisy.id, timesteps),
     );

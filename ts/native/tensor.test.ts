@@ -74,7 +74,10 @@ test('reshape, slice and concat', async () => {
 
 test('gradients of a mean square error', async () => {
   const prediction = of([1, 2, 3], [3]).leaf();
-  const loss = prediction.sub(of([0, 4, 3])).square().mean();
+  const loss = prediction
+    .sub(of([0, 4, 3]))
+    .square()
+    .mean();
   expect(await loss.item()).toBeCloseTo(5 / 3, 6);
   const [gradient] = gradients(loss, [prediction]) as [Tensor];
   expect(gradient.shape).toEqual([3]);
