@@ -13,14 +13,8 @@ export const COMMANDS: readonly RegisteredCommand[] = [
   { name: 'cache', summary: 'build and verify the caches that training reads', load: () => import('./cache.ts') },
   { name: 'train', summary: 'train a student by a recipe', load: () => import('./train.ts') },
   { name: 'sample', summary: 'draw pictures with a model', load: () => import('./sample.ts') },
-  {
-    name: 'probe',
-    summary: 'one component on tensors in a safetensors file: for bug reports and parity checks',
-    load: () => import('./probe.ts'),
-  },
   { name: 'report', summary: 'a self-contained HTML page of a run', load: () => import('./report.ts') },
   { name: 'probe', summary: 'run one component on given tensors', load: () => import('./probe.ts') },
-  { name: 'sample', summary: 'pictures of prompts', load: () => import('./sample.ts') },
   { name: 'recipe', summary: 'check, print or describe a recipe', load: () => import('./recipe.ts') },
   {
     name: 'doctor',
