@@ -21,7 +21,7 @@ export async function packAll() {
   const root = readJson(join(ROOT, 'package.json'));
   const natives = await stageNatives(root.version);
   const main = stageMain(root, natives);
-  const folders = [main, ...natives, join(ROOT, 'configs', 'demo')];
+  const folders = [main, ...natives, stageDemo(root.version)];
   const tarballs = [];
   for (const folder of folders) tarballs.push(await npmPack(folder));
   return tarballs;
@@ -61,6 +61,16 @@ async function stageNatives(version) {
     stages.push(stage);
   }
   return stages;
+}
+
+/** The demo's models, pictures and recipes, of the program's version: they are made for each other. */
+function stageDemo(version) {
+  const stage = join(PACK, 'demo');
+  cpSync(join(ROOT, 'configs', 'demo'), stage, { recursive: true });
+  for (const file of LICENSES) cpSync(join(ROOT, file), join(stage, file));
+  const description = readJson(join(stage, 'package.json'));
+  writeJson(join(stage, 'package.json'), { ...description, version });
+  return stage;
 }
 
 async function npmPack(folder) {
