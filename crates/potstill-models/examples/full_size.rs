@@ -1,11 +1,13 @@
-//! One forward pass of the full-size SD1.5 and SDXL UNets at 512×512 with random weights: seconds and parameters.
+//! One forward pass of the full-size SD1.5 and SDXL UNets at 512×512 with random weights, one JSON object a line.
 //!
-//! `cargo run --release -p potstill-models --example full_size [sd15|sdxl]`. SDXL needs 13 GB of memory.
+//! `cargo run --release -p potstill-models --example full_size [sd15|sdxl]`. SDXL needs 13 GB of memory. What it printed
+//! is kept in `bench/results/full-size.jsonl`.
 
 use std::time::Instant;
 
 use potstill_engine::{DType, Device, Tensor, kernel_class};
 use potstill_models::{Conditioning, Initialisation, ModelKind, Result, Unet, UnetConfig, default_time_ids};
+use serde_json::json;
 
 /// Side of the picture in pixels; latents are an eighth.
 const SIZE: usize = 512;
@@ -31,16 +33,30 @@ fn run(config: UnetConfig) -> Result<()> {
     let prediction = cond.predict(&unet, sample, 500.)?;
     let seconds = start.elapsed().as_secs_f64();
     let rms = prediction.sqr()?.mean_all()?.to_scalar::<f32>()?.sqrt();
-    println!(
-        "{kind}: {} tensors, {} parameters; made in {:.1} s, one forward at {SIZE} in {seconds:.2} s \
-         ({} kernels), output {:?}, rms {rms:.4}",
-        unet.params().len(),
-        unet.params().count(),
-        made.as_secs_f64(),
-        kernel_class(),
-        prediction.dims(),
-    );
+    let line = json!({
+        "arch": kind.name(), "size": SIZE, "batch": 1, "tensors": unet.params().len(), "parameters": unet.params().count(),
+        "secondsToMake": rounded(made.as_secs_f64()), "seconds": rounded(seconds), "peakBytes": peak_bytes(),
+        "kernels": kernel_class(), "threads": std::thread::available_parallelism().map_or(1, usize::from),
+        "output": prediction.dims(), "rms": rms,
+    });
+    println!("{line}");
     Ok(())
+}
+
+/// Seconds to the hundredth.
+fn rounded(seconds: f64) -> f64 {
+    (seconds * 100.).round() / 100.
+}
+
+/// The most memory that this process has had, where the system says so (Linux).
+fn peak_bytes() -> Option<u64> {
+    let status = std::fs::read_to_string("/proc/self/status").ok()?;
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
+    line.split_whitespace()
+        .next()?
+        .parse::<u64>()
+        .ok()
+        .map(|kibibytes| kibibytes * 1024)
 }
 
 fn main() -> Result<()> {

@@ -18,8 +18,8 @@ pub const SEQUENCE_LENGTH: usize = 77;
 const START: &str = "<|startoftext|>";
 const END: &str = "<|endoftext|>";
 const WORD_END: &str = "</w>";
-/// Longest prompt that is tokenized; 77 tokens never need a fraction of it.
-const MAX_PROMPT_BYTES: usize = 1 << 20;
+/// As much of a prompt as is tokenized: 77 tokens need a fraction of it, and merging a word takes time quadratic in it.
+const MAX_PROMPT_BYTES: usize = 16 << 10;
 /// Contractions that are words of their own, in the order in which they are tried.
 const CONTRACTIONS: [&str; 7] = ["'s", "'t", "'re", "'ve", "'m", "'ll", "'d"];
 
@@ -28,6 +28,8 @@ pub struct Tokenizer {
     vocabulary: HashMap<String, u32>,
     /// Pair of ids → (rank, id of the merged token).
     merges: HashMap<(u32, u32), (u32, u32)>,
+    /// Tokens that stand for themselves wherever their text occurs.
+    special: Vec<(String, u32)>,
     start: u32,
     end: u32,
     pad: u32,
@@ -58,6 +60,9 @@ impl Tokenizer {
 
     /// From a vocabulary and merges in the order of their ranks. `pad` is the padding token (none: the end token);
     /// `place` names the file in errors.
+    ///
+    /// The padding token is a special one, as in transformers: SDXL's second tokenizer, which pads with `!`, makes an
+    /// exclamation mark within a prompt its padding.
     pub fn new(
         vocabulary: HashMap<String, u32>,
         merges: &[(String, String)],
@@ -81,9 +86,21 @@ impl Tokenizer {
             table.insert((id(left)?, id(right)?), (rank as u32, merged));
         }
         let (start, end) = (id(START)?, id(END)?);
-        let pad = pad.map_or(Ok(end), id)?;
+        let mut special = vec![(START.to_string(), start), (END.to_string(), end)];
+        if let Some(text) = pad.filter(|text| !text.is_empty()) {
+            special.push((text.to_string(), id(text)?));
+        }
+        let mut special = vec![(START.to_string(), start), (END.to_string(), end)];
+        let pad = match pad.filter(|text| !text.is_empty()) {
+            Some(text) => {
+                special.push((text.to_string(), id(text)?));
+                id(text)?
+            }
+            None => end,
+        };
         Ok(Self {
             merges: table,
+            special,
             start,
             end,
             pad,
@@ -116,30 +133,39 @@ impl Tokenizer {
 
     /// The prompt's tokens without start, end, truncation and padding.
     pub fn tokenize(&self, prompt: &str) -> Vec<u32> {
+        let text = truncate(prompt, MAX_PROMPT_BYTES);
         let mut ids = Vec::new();
-        let mut rest = truncate(prompt, MAX_PROMPT_BYTES);
         // Special tokens are found in the text as written; what lies between them is normalised.
-        loop {
-            let special = [(START, self.start), (END, self.end)]
-                .into_iter()
-                .filter_map(|(token, id)| rest.find(token).map(|at| (at, token, id)))
-                .min_by_key(|(at, ..)| *at);
-            let (text, next) = match special {
-                Some((at, token, id)) => (&rest[..at], Some((at + token.len(), id))),
-                None => (rest, None),
-            };
-            let normal = normalise(text);
-            for word in words(&normal) {
-                self.merge(word, &mut ids);
-            }
-            match next {
-                Some((after, id)) => {
-                    ids.push(id);
-                    rest = &rest[after..];
-                }
-                None => return ids,
+        let mut start = 0;
+        for (at, length, id) in self.special_tokens(text) {
+            if at >= start {
+                self.tokenize_words(&text[start..at], &mut ids);
+                ids.push(id);
+                start = at + length;
             }
         }
+        self.tokenize_words(&text[start..], &mut ids);
+        ids
+    }
+
+    /// Where special tokens are: position, length, id; in order of position.
+    fn special_tokens(&self, text: &str) -> Vec<(usize, usize, u32)> {
+        let mut found: Vec<_> = self
+            .special
+            .iter()
+            .flat_map(|(token, id)| {
+                text.match_indices(token.as_str())
+                    .map(move |(at, token)| (at, token.len(), *id))
+            })
+            .collect();
+        found.sort_unstable();
+        found
+    }
+
+    /// Appends the tokens of text without special tokens.
+    fn tokenize_words(&self, text: &str, ids: &mut Vec<u32>) {
+        let normal = normalise(text);
+        words(&normal).for_each(|word| self.merge(word, ids));
     }
 
     /// Appends the tokens of one word.
