@@ -16,6 +16,7 @@ pub use cancel::CancelToken;
 pub use engine::{Engine, Id, id};
 pub use error::{OpError, Result};
 pub use job::run_job;
+pub use outcome::Outcome;
 pub use state::State;
 pub use tape::{Accumulator, Tape, module_input};
 pub use tensor_file::{read_tensor, read_tensors, write_tensors};
