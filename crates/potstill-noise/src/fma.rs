@@ -6,8 +6,10 @@ pub(crate) trait Fma {
 }
 
 /// `f32::mul_add`: one instruction where the enclosing function's target has it, else a (correct) library call.
+#[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
 pub(crate) struct Hardware;
 
+#[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
 impl Fma for Hardware {
     #[inline(always)]
     fn fma(a: f32, b: f32, c: f32) -> f32 {
@@ -21,8 +23,10 @@ impl Fma for Hardware {
 /// f64 sum is rounded *to odd*: its error `e` comes from Knuth's two-sum, and when there is one and the last bit is even,
 /// the sum moves one unit towards the true value. A number rounded to odd with at least two spare bits rounds to f32 as
 /// the exact one does (Boldo and Melquiond, "Emulation of FMA and correctly rounded sums", 2008).
+#[cfg(any(test, not(target_arch = "aarch64")))]
 pub(crate) struct Emulated;
 
+#[cfg(any(test, not(target_arch = "aarch64")))]
 impl Fma for Emulated {
     #[inline(always)]
     fn fma(a: f32, b: f32, c: f32) -> f32 {

@@ -1,7 +1,10 @@
 //! torch's CPU generator.
 
 use crate::elementary::{ln, sin_cos_of_turn};
-use crate::fma::{Emulated, Hardware};
+#[cfg(any(test, not(target_arch = "aarch64")))]
+use crate::fma::Emulated;
+#[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
+use crate::fma::Hardware;
 use crate::mt19937::Mt19937;
 use crate::torch_normal::{GROUP, box_muller_avx2_class, libm_class_from_uniforms};
 

@@ -1,1 +1,66 @@
-//! Verification in a browser or in Node without a native binary.
+//! Verification in a browser or in Node without a native binary: conversions, no logic.
+//!
+//! Empty on other targets, so that a build of the whole workspace passes over it.
+#![cfg(target_arch = "wasm32")]
+
+mod noise;
+mod source;
+
+use js_sys::Function;
+use potstill_cache::{CacheError, Level, VerifyOptions};
+use wasm_bindgen::prelude::*;
+
+pub use noise::{TorchGenerator, draw_seed, philox_normals, stratified_timestep};
+pub use source::JsSource;
+
+/// Makes a panic an exception with its message; without this it would be a nameless trap.
+#[wasm_bindgen(start)]
+pub fn start() {
+    std::panic::set_hook(Box::new(|info| {
+        wasm_bindgen::throw_str(&format!("potstill failed: {info}"))
+    }));
+}
+
+/// The version of potstill.
+#[wasm_bindgen]
+#[must_use]
+pub fn version() -> String {
+    env!("CARGO_PKG_VERSION").to_owned()
+}
+
+/// Verifies a cache and returns the report as canonical JSON, byte for byte as the native addon does.
+///
+/// `level` is 1 (structure) or 2 (and determinism). `progress(done, total)` is told bytes.
+///
+/// # Errors
+/// An `Error` whose message begins with a stable code and a colon: `no-cache: …`, `unreadable: …`, `level: …`.
+#[wasm_bindgen]
+pub fn verify(source: JsSource, level: u32, progress: Option<Function>) -> Result<String, JsError> {
+    let level = match level {
+        1 => Level::Structure,
+        2 => Level::Determinism,
+        _ => {
+            return Err(JsError::new(&format!(
+                "level: there is no level {level} here; use 1 or 2"
+            )));
+        }
+    };
+    let failed = |error: CacheError| JsError::new(&format!("{}: {error}", error.code()));
+    let tell = progress.map(|callback| {
+        move |done: u64, total: u64| {
+            // What the callback throws is its own affair: verification goes on.
+            let _ = callback.call2(
+                &JsValue::NULL,
+                &JsValue::from(done as f64),
+                &JsValue::from(total as f64),
+            );
+        }
+    });
+    let options = VerifyOptions {
+        level,
+        progress: tell.as_ref().map(|tell| tell as &dyn potstill_cache::Progress),
+    };
+    let report = potstill_cache::verify(&source, &options).map_err(failed)?;
+    let json = report.to_json().map_err(failed)?;
+    String::from_utf8(json).map_err(|error| JsError::new(&format!("json: {error}")))
+}

@@ -76,7 +76,7 @@ kinds! {
     PREDICTION_SWAPPED = "prediction-swapped", Error, true, DISTRUST;
     /// A prediction that no teacher like this one makes at its timestep.
     PREDICTION_IMPLAUSIBLE = "prediction-implausible", Error, true, DISTRUST;
-    /// A teacher none of whose predictions fit what the plan says they are.
-    TEACHER_IMPLAUSIBLE = "teacher-implausible", Error, true,
-        "look at the plan's prediction type, schedule, noise generator and base seed, and at the latents' scale";
+    /// A teacher none of whose predictions fit what the plan says they are. No contradiction: it may be untrained.
+    TEACHER_IMPLAUSIBLE = "teacher-implausible", Warning, true,
+        "unless the teacher is untrained, look at the plan's prediction type, schedule and base seed, and at the latents' scale";
 }

@@ -14,7 +14,9 @@ use std::collections::BTreeSet;
 
 pub use report::{Band, ComponentReport, Finding, Level, Report, Severity, TeacherStatistics, Verdict};
 
-pub(crate) use stream::{ShardProblem, hash_shard, read_header};
+pub(crate) use stream::read_header;
+#[cfg(feature = "fs")]
+pub(crate) use stream::{ShardProblem, hash_shard};
 
 use crate::component::{PLAN_FILE, SEAL_FILE, shard_file};
 use crate::error::CacheError;

@@ -34,6 +34,7 @@ pub(crate) fn read_header<S: Source + ?Sized>(source: &S, path: &str) -> Result<
 }
 
 /// BLAKE3 of a file.
+#[cfg(feature = "fs")]
 pub(crate) fn hash_shard<S: Source + ?Sized>(source: &S, path: &str, size: u64) -> Result<Digest32, SourceError> {
     let mut hasher = blake3::Hasher::new();
     pieces(source, path, 0, size, &mut |piece| {

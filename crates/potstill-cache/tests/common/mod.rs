@@ -27,7 +27,12 @@ fn files(name: &str) -> BTreeMap<String, Digest32> {
 
 /// `images` views of the square size and two of a wide one.
 pub fn latents_plan(images: usize) -> LatentsPlan {
-    let pixels = SIDE * 8;
+    latents_plan_of(images, SIDE)
+}
+
+/// The same with latents of another size.
+pub fn latents_plan_of(images: usize, side: u32) -> LatentsPlan {
+    let pixels = side * 8;
     let view = |i: usize, view: String| ViewOfImage {
         image: digest(&format!("image {i}")),
         view: view.parse().unwrap(),
@@ -156,7 +161,11 @@ pub fn prediction(layout: &Layout, plan: &TeacherPlan, field: &str, record: u64,
     let mut noise = vec![0.0; n];
     plan.noise.generator.fill_noise(draw.seed, &mut noise);
     let t = draw.timestep as usize;
-    let alpha = f64::from(alphas()[t]);
+    let alpha = f64::from(f32::from_bits(
+        u32::from_str_radix(&plan.schedule.alphas_cumprod[8 * t..8 * t + 8], 16)
+            .unwrap()
+            .swap_bytes(),
+    ));
     let target: Vec<f32> = match plan.prediction {
         PredictionKind::Epsilon => noise,
         _ => {
@@ -178,7 +187,12 @@ pub fn prediction(layout: &Layout, plan: &TeacherPlan, field: &str, record: u64,
 
 /// Latents, text and two teachers.
 pub fn build_cache(cache: &Path, prediction_kind: PredictionKind) {
-    let (latents, text) = (latents_plan(40), text_plan());
+    build_cache_of(cache, prediction_kind, latents_plan(40));
+}
+
+/// The same on other latents.
+pub fn build_cache_of(cache: &Path, prediction_kind: PredictionKind, latents: LatentsPlan) {
+    let text = text_plan();
     build(cache, &Plan::Latents(latents.clone()), &mut |_, _, record, n| {
         latent(record, n)
     });

@@ -1,0 +1,94 @@
+//! A cache behind JavaScript callbacks.
+
+use js_sys::{Array, Reflect, Uint8Array};
+use potstill_cache::{Source, SourceError};
+use wasm_bindgen::prelude::*;
+
+#[wasm_bindgen(typescript_custom_section)]
+const TYPES: &str = r#"
+/** The files of a cache, read synchronously. Paths are relative to it, with `/` between the parts. */
+export interface CacheSource {
+  list(): string[];
+  /** Length in bytes. */
+  size(path: string): number;
+  /** Exactly `length` bytes from `offset` on. */
+  read(path: string, offset: number, length: number): Uint8Array;
+}
+
+/** What the methods of a {@link CacheSource} throw; anything else counts as `failed`. */
+export interface CacheSourceFailure {
+  readonly kind: 'missing' | 'link' | 'too-short' | 'failed';
+  readonly reason?: string;
+}
+"#;
+
+#[wasm_bindgen]
+extern "C" {
+    /// A `CacheSource`.
+    #[wasm_bindgen(typescript_type = "CacheSource")]
+    pub type JsSource;
+
+    #[wasm_bindgen(method, structural, catch, js_name = list)]
+    fn js_list(this: &JsSource) -> Result<Array, JsValue>;
+    #[wasm_bindgen(method, structural, catch, js_name = size)]
+    fn js_size(this: &JsSource, path: &str) -> Result<f64, JsValue>;
+    #[wasm_bindgen(method, structural, catch, js_name = read)]
+    fn js_read(this: &JsSource, path: &str, offset: f64, length: f64) -> Result<Uint8Array, JsValue>;
+}
+
+/// Largest file length that a JavaScript number holds exactly.
+const MAX_SAFE_INTEGER: f64 = 9_007_199_254_740_991.0;
+
+fn failure(path: &str, end: u64, thrown: &JsValue) -> SourceError {
+    let property = |name: &str| {
+        Reflect::get(thrown, &JsValue::from_str(name))
+            .ok()
+            .and_then(|value| value.as_string())
+    };
+    let path = path.to_owned();
+    match property("kind").as_deref() {
+        Some("missing") => SourceError::Missing { path },
+        Some("link") => SourceError::Link { path },
+        Some("too-short") => SourceError::TooShort { path, end },
+        _ => {
+            let reason = property("reason").or_else(|| property("message"));
+            SourceError::Failed {
+                path,
+                reason: reason.unwrap_or_else(|| "the source failed".to_owned()),
+            }
+        }
+    }
+}
+
+impl Source for JsSource {
+    fn list(&self) -> Result<Vec<String>, SourceError> {
+        let list = self.js_list().map_err(|thrown| failure(".", 0, &thrown))?;
+        Ok(list.iter().filter_map(|path| path.as_string()).collect())
+    }
+
+    fn size(&self, path: &str) -> Result<u64, SourceError> {
+        let size = self.js_size(path).map_err(|thrown| failure(path, 0, &thrown))?;
+        if !(0.0..=MAX_SAFE_INTEGER).contains(&size) || size.fract() != 0.0 {
+            return Err(SourceError::Failed {
+                path: path.to_owned(),
+                reason: format!("{size} is no length"),
+            });
+        }
+        Ok(size as u64)
+    }
+
+    fn read(&self, path: &str, offset: u64, buffer: &mut [u8]) -> Result<(), SourceError> {
+        let end = offset.saturating_add(buffer.len() as u64);
+        let bytes = self
+            .js_read(path, offset as f64, buffer.len() as f64)
+            .map_err(|thrown| failure(path, end, &thrown))?;
+        if bytes.length() as usize != buffer.len() {
+            return Err(SourceError::TooShort {
+                path: path.to_owned(),
+                end,
+            });
+        }
+        bytes.copy_to(buffer);
+        Ok(())
+    }
+}
