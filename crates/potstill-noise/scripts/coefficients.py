@@ -1,20 +1,21 @@
-# near-minimax by Remez-free Chebyshev interpolation in high precision
-from mpmath import mp, mpf, chebyfit, log, sin, cos, pi, sqrt, polyval, atanh
-mp.dps=60
-def fit(f,a,b,n):
-    p,e=chebyfit(f,[a,b],n,error=True); return p[::-1],e
-import struct
-def ser_R(z):
-    # (2 atanh(s)/s - 2)/z
-    return sum(mpf(2)/(2*k+3)*z**k for k in range(0,60))
-zmax=((sqrt(mpf(2))-1)/(sqrt(mpf(2))+1))**2
-def show(name,c,e):
-    print(name, 'err',mp.nstr(e,5))
-    for x in c: print('   ',repr(float(x)), float(x).hex())
-for n in (6,7):
-    show('ln%d'%n,*fit(ser_R,mpf(0),zmax*mpf('1.0001'),n))
-h=pi/2
-def S(z): return sum((-1)**k*h**(2*k+1)*z**k/mp.factorial(2*k+1) for k in range(0,30))
-def C(z): return sum((-1)**(k+1)*h**(2*k+2)*z**k/mp.factorial(2*k+2) for k in range(0,30))
-for n in (6,7): show('sin%d'%n,*fit(S,mpf(0),mpf('0.25'),n))
-for n in (6,7): show('cos%d'%n,*fit(C,mpf(0),mpf('0.25'),n))
+"""Chebyshev interpolants of the logarithm, sine and cosine in src/elementary.rs. Run: python coefficients.py (mpmath)."""
+
+from mpmath import chebyfit, factorial, mp, mpf, nstr, pi, sqrt
+
+mp.dps = 60
+
+
+def show(name, function, end, terms):
+    coefficients, error = chebyfit(function, [mpf(0), end], terms, error=True)
+    print(f"{name}: error {nstr(error, 3)}")
+    for coefficient in reversed(coefficients):
+        print(f"    {float(coefficient)!r},")
+
+
+quarter = pi / 2
+# (2·atanh(s)/s − 2)/s² over z = s², for mantissas in [√½, √2): |s| ≤ (√2 − 1)/(√2 + 1).
+largest = ((sqrt(mpf(2)) - 1) / (sqrt(mpf(2)) + 1)) ** 2 * mpf("1.0001")
+show("LN", lambda z: sum(mpf(2) / (2 * k + 3) * z**k for k in range(60)), largest, 7)
+# sin(πf/2)/f and (cos(πf/2) − 1)/f² over z = f², |f| ≤ ½.
+show("SIN", lambda z: sum((-1) ** k * quarter ** (2 * k + 1) * z**k / factorial(2 * k + 1) for k in range(30)), mpf("0.25"), 7)
+show("COS", lambda z: sum((-1) ** (k + 1) * quarter ** (2 * k + 2) * z**k / factorial(2 * k + 2) for k in range(30)), mpf("0.25"), 7)
