@@ -1,4 +1,5 @@
 import { type Command, Option } from 'commander';
+import { inputError } from '../errors.ts';
 import type { Context } from './command.ts';
 import { formatSeconds } from './format.ts';
 import { notBuilt } from './not-built.ts';
@@ -23,12 +24,7 @@ export function configure(command: Command, context: Context): void {
   command
     .requiredOption('--model <folder>', "a diffusers model's folder")
     .option('--vae <folder>', "a VAE in place of the model's: its folder, or that of a model")
-    .addOption(
-      new Option('--prompt <text>', 'what to show; several prompts may be given')
-        .argParser(collect)
-        .default([], 'none')
-        .makeOptionMandatory(),
-    )
+    .option('--prompt <text>', 'what to show; several may be given', collect, [])
     .option('--negative <text>', 'what guidance leads away from', '')
     .option('--clip-skip <n>', 'layers of the text encoder to leave out', parseNatural, 0)
     .option('--size <WxH>', 'in pixels, multiples of 8 (default: what the model was made for)', parseSize)
@@ -40,6 +36,11 @@ export function configure(command: Command, context: Context): void {
     .addOption(new Option('--base-steps <k>').hideHelp());
   addSamplingOptions(command).action(async (options: SampleOptions) => {
     if (options.baseSteps !== undefined) throw notBuilt('--base-steps');
+    if (options.prompt.length === 0) {
+      throw inputError('ERR_USAGE', "required option '--prompt <text>' not specified", {
+        remedy: 'Say what to show, for example --prompt "a red apple".',
+      });
+    }
     const { kind, spacing } = builtSampler(options);
     const folder = await modelFolder(options.model);
     const vae = options.vae === undefined ? undefined : await modelFolder(options.vae);

@@ -4,14 +4,13 @@ import {
   type Engine,
   openModel,
   readTensors,
-  Sampler,
   type SamplerKind,
   type Spacing,
   type Tensor,
   TextEncoder,
   Unet,
 } from '../native/index.ts';
-import { type Conditioning, repeat, sampleLatents, wholePictureTimeIds } from '../sampling/index.ts';
+import { type Conditioning, guided, repeat, sampleLatents, wholePictureTimeIds } from '../sampling/index.ts';
 
 /** Pixels per latent, along each side, of every known VAE; the VAE itself takes no part. */
 const DOWNSCALE = 8;
@@ -67,10 +66,8 @@ export async function probeSample(
   const cond = await condition(prompt);
   const away = guidance === 1 ? undefined : await condition(negative, uncond === 'zeros' ? 0 : 1);
   const unet = await Unet.open(engine, componentFolder(model, 'unet'));
-  const { schedule, prediction } = model;
-  const sampler = await Sampler.create(schedule, { kind: settings.sampler, steps, spacing });
-  const networks = [{ unet, weight: 1, prediction }];
+  const predict = guided(unet, cond, away, guidance);
   return sampleLatents({
-    ...{ networks, schedule, prediction, sampler, cond, uncond: away, guidance, noise, signal, onStep },
+    ...{ schedule: model.schedule, sampler: settings.sampler, spacing, steps, noise, predict, signal, onStep },
   });
 }

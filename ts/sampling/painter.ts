@@ -6,17 +6,28 @@ import {
   type Model,
   noise,
   openModel,
-  Sampler,
+  type PredictionKind,
   type SamplerKind,
   type Spacing,
   scope,
   type Tensor,
   TextEncoder,
+  type Unet,
   Vae,
 } from '../native/index.ts';
 import { type Conditioning, wholePictureTimeIds } from './conditioning.ts';
 import { withText } from './png-text.ts';
-import { sampleLatents, type WeightedUnet } from './sample-latents.ts';
+import { asKind, averaged, guided } from './predictor.ts';
+import { sampleLatents } from './sample-latents.ts';
+
+/** A UNet and its share of the prediction. */
+export interface WeightedUnet {
+  readonly unet: Unet;
+  /** Shares are normalised. */
+  readonly weight: number;
+  /** What it predicts. */
+  readonly prediction: PredictionKind;
+}
 
 /** What decides a picture. */
 export interface PictureSettings {
@@ -114,16 +125,17 @@ export class Painter implements Disposable {
     settings: PictureSettings,
     { signal, onStep }: PaintingOptions = {},
   ): Promise<Tensor> {
-    const { prompt, negative = '', sampler: kind, spacing, steps, guidance, clipSkip } = settings;
+    const { prompt, negative = '', sampler, spacing, steps, guidance, clipSkip } = settings;
     const { schedule, prediction } = this.model;
-    using sampler = await Sampler.create(schedule, { kind, steps, spacing });
     return scope(async () => {
       const cond = await this.condition(prompt, settings, clipSkip);
       const uncond = guidance === 1 ? undefined : await this.condition(negative, settings, clipSkip);
-      const start = this.noise(settings.seed, settings);
-      return sampleLatents({
-        ...{ networks, schedule, prediction, sampler, cond, uncond, guidance, noise: start, signal, onStep },
+      const predictors = networks.map(({ unet, weight, prediction: kind }) => {
+        return { weight, predict: asKind(guided(unet, cond, uncond, guidance), kind, prediction, schedule) };
       });
+      const start = this.noise(settings.seed, settings);
+      const predict = averaged(predictors);
+      return sampleLatents({ schedule, sampler, spacing, steps, noise: start, predict, signal, onStep });
     });
   }
 

@@ -118,6 +118,7 @@ function fileName(index: number, prompt: string): string {
   const words = prompt
     .toLowerCase()
     .normalize('NFKD')
+    .replace(/\p{M}/gu, '')
     .replace(/[^a-z0-9]+/g, '-')
     .slice(0, NAME_LENGTH)
     .replace(/^-+|-+$/g, '');

@@ -37,7 +37,9 @@ impl Engine {
             let kind = SamplerKind::from_name(&name).ok_or_else(|| unknown(format!("there is no sampler {name:?}")))?;
             let spacing =
                 Spacing::from_name(&spacing).ok_or_else(|| unknown(format!("there is no spacing {spacing:?}")))?;
-            let sampler = kind.create(&schedule, steps as usize, spacing)?;
+            let sampler = kind
+                .create(&schedule, steps as usize, spacing)
+                .map_err(|error| OpError::from(error).remedy("Take fewer steps or another spacing."))?;
             let facts = CreatedSampler {
                 timesteps: Float64Array::new(sampler.timesteps().to_vec()),
                 init_noise_sigma: sampler.init_noise_sigma(),

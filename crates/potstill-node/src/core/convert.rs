@@ -37,11 +37,18 @@ impl From<ModelError> for OpError {
     fn from(error: ModelError) -> Self {
         match error {
             ModelError::Config { place, field, reason } => {
-                Self::input("ERR_MODEL_CONFIG", format!("`{field}`: {reason}")).at(place)
+                Self::input("ERR_MODEL_CONFIG", format!("`{field}`: {reason}"))
+                    .at(place)
+                    .remedy("Take a model of the SD1.5 or SDXL family, with the configuration that it was saved with.")
             }
-            ModelError::Keys { place, mismatch } => Self::input("ERR_MODEL_KEYS", mismatch).at(place),
-            ModelError::File { path, reason } => Self::input("ERR_MODEL_FILE", reason).at(path.display()),
-            ModelError::Input { what, reason } => Self::input("ERR_MODEL_INPUT", format!("{what} {reason}")),
+            ModelError::Keys { place, mismatch } => Self::input("ERR_MODEL_KEYS", mismatch)
+                .at(place)
+                .remedy("Take the config.json and the weights from the same model."),
+            ModelError::File { path, reason } => Self::input("ERR_MODEL_FILE", reason)
+                .at(path.display())
+                .remedy("Check the path: a model is a diffusers folder, with a folder for each component."),
+            ModelError::Input { what, reason } => Self::input("ERR_MODEL_INPUT", format!("{what} {reason}"))
+                .remedy("Compare it with the model's config.json."),
             ModelError::Engine(error) => error.into(),
             ModelError::Io(error) => error.into(),
             other => Self::input("ERR_MODEL", other),
