@@ -81,7 +81,7 @@ export type OptionsSchema = z.ZodObject<{ id: z.ZodLiteral<string> } & z.core.$Z
 /** A distillation method: how batches become terms of a loss. Everything else is the loop's. */
 export interface Method<Schema extends OptionsSchema = OptionsSchema> {
   /** Name in recipes. */
-  readonly id: z.output<Schema>['id'];
+  readonly id: string;
   /** The method's part of a recipe, with `id`. */
   readonly options: Schema;
   /** What training by these options reads. */

@@ -3,7 +3,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { describe, expect, it } from 'vitest';
 import { z } from 'zod';
-import { gradients, openEngine, openModel, type PredictionKind, scope, Tensor } from '../native/index.ts';
+import { gradients, loadEngine, openModel, type PredictionKind, scope, Tensor } from '../native/index.ts';
 import type { Batch, Method, Roles } from './define.ts';
 import { methodOptions, methods } from './index.ts';
 import { evaluate } from './loss.ts';
@@ -30,7 +30,7 @@ const fixture = z
 const { shape } = fixture;
 const count = shape.reduce((product, size) => product * size, 1);
 const timesteps = Float64Array.from(fixture.timesteps);
-const engine = await openEngine();
+const engine = await loadEngine();
 const folder = mkdtempSync(join(tmpdir(), 'potstill-methods-'));
 cpSync(new URL('../../test/fixtures/unet_sd15_tiny/config.json', import.meta.url), join(folder, 'unet', 'config.json'));
 const { schedule } = await openModel(engine, folder);

@@ -3,7 +3,8 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { writeTinyImages } from '../../test/support/tiny-data.ts';
-import { writeTinyModel, writeTinyUnet } from '../../test/support/tiny-model.ts';
+import { writeEchoUnet } from '../../test/support/echo-unet.ts';
+import { writeTinyModel } from '../../test/support/tiny-model.ts';
 import { interruptedError } from '../errors.ts';
 import { loadEngine } from '../native/index.ts';
 import { type Progress, silentProgress } from '../progress.ts';
@@ -19,8 +20,8 @@ const folder = mkdtempSync(join(tmpdir(), 'potstill-train-'));
 beforeAll(async () => {
   const engine = await loadEngine();
   await writeTinyModel(engine, join(folder, 'student'), 1);
-  await writeTinyUnet(engine, join(folder, 'teacher-a'), 2);
-  await writeTinyUnet(engine, join(folder, 'teacher-b'), 3);
+  await writeEchoUnet(engine, join(folder, 'teacher-a'), 2);
+  await writeEchoUnet(engine, join(folder, 'teacher-b'), 3);
   await writeTinyImages(engine, join(folder, 'images'), 12);
 }, TIMEOUT_MS);
 

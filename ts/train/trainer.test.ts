@@ -1,0 +1,223 @@
+import { cpSync, mkdtempSync, readFileSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { afterAll, describe, expect, it } from 'vitest';
+import { z } from 'zod';
+import { BatchPlan, type BatchRow } from '../data/batches.ts';
+import { drawTimestep } from '../data/draws.ts';
+import type { Batch, Method } from '../methods/define.ts';
+import { defineMethod, methods } from '../methods/index.ts';
+import { AdamW, Ema, loadEngine, noise, openModel, Tensor, Unet } from '../native/index.ts';
+import { silentProgress } from '../progress.ts';
+import { listCheckpoints } from './checkpoints.ts';
+import { loadState, saveState } from './state.ts';
+import { Trainer, type TrainerParts } from './trainer.ts';
+import { Validation } from './validation.ts';
+
+/** The smallest UNet of the true kind: two levels, one of them with attention. */
+const CONFIG = {
+  _class_name: 'UNet2DConditionModel',
+  sample_size: 4,
+  in_channels: 4,
+  out_channels: 4,
+  block_out_channels: [16, 16],
+  down_block_types: ['CrossAttnDownBlock2D', 'DownBlock2D'],
+  up_block_types: ['UpBlock2D', 'CrossAttnUpBlock2D'],
+  layers_per_block: 1,
+  attention_head_dim: 2,
+  cross_attention_dim: 8,
+  norm_num_groups: 4,
+};
+const SHAPE = [4, 4, 4];
+const TEXT = [77, 8];
+const COUNT = 6;
+
+const engine = await loadEngine();
+const folder = mkdtempSync(join(tmpdir(), 'potstill-trainer-'));
+afterAll(() => rmSync(folder, { recursive: true }));
+cpSync(new URL('../../test/fixtures/unet_sd15_tiny/config.json', import.meta.url), join(folder, 'unet', 'config.json'));
+const { schedule } = await openModel(engine, folder);
+
+const samples = Array.from({ length: COUNT }, (_, index) => ({
+  key: `sample ${index}`,
+  image: String(index),
+  repeats: 1,
+  captionDropout: 0,
+}));
+
+/** Latents and text that are noise of the sample's number; a teacher that says the latents are twice as large. */
+function load(rows: readonly BatchRow[]): Batch {
+  const seedsOf = (at: 'sample' | 'caption', stream: number): bigint[] =>
+    rows.map((row) => BigInt(row[at] * 10 + stream));
+  const latents = noise(engine, { generator: 'philox', seeds: seedsOf('sample', 0), shape: SHAPE }).scale(0.5);
+  const unit = noise(engine, { generator: 'philox', seeds: rows.map(({ drawSeed }) => drawSeed), shape: SHAPE });
+  const timesteps = Float64Array.from(rows, ({ drawSeed }) => drawTimestep(drawSeed, [0, 1000]));
+  return {
+    size: rows.length,
+    latents,
+    noise: unit,
+    timesteps,
+    noisy: schedule.addNoise(latents, unit, timesteps),
+    text: {
+      encoderHiddenStates: noise(engine, { generator: 'philox', seeds: seedsOf('caption', 1), shape: TEXT }),
+    },
+    teachers: [{ id: 'double', weight: 1, cond: { kind: 'x0', schedule, tensor: latents.scale(2) } }],
+    perRow: (values) => Tensor.fromArray(engine, Float32Array.from(values), [values.length, 1, 1, 1]),
+  };
+}
+
+interface Changes extends Partial<Pick<TrainerParts, 'accumulation' | 'lr' | 'recompute' | 'clip'>> {
+  readonly batch?: number;
+  readonly method?: Method;
+}
+
+async function trainer(changes: Changes = {}): Promise<Trainer> {
+  const { batch = 2, method = methods.denoise as unknown as Method, ...others } = changes;
+  const unet = await Unet.random(engine, CONFIG, 1n, 'training');
+  unet.setTrainable('all');
+  return new Trainer({
+    student: { unet, prediction: 'epsilon', schedule },
+    optimizers: { student: AdamW.create(unet) },
+    ema: Ema.create(unet, { decay: 0.9 }),
+    method,
+    methodOptions: { id: method.id },
+    methodState: { ...method.state },
+    plan: new BatchPlan({ samples, among: [...samples.keys()], seed: 7, batch, draws: 1 }),
+    source: { keyOf: ({ sample }) => `sample ${sample}`, load },
+    seed: 7,
+    loss: { id: 'mse' },
+    lr: 2e-3,
+    schedule: { id: 'constant', warmup: 0 },
+    steps: 100,
+    accumulation: 1,
+    clip: 1,
+    recompute: false,
+    ...others,
+  });
+}
+
+async function losses(given: Trainer, from: number, to: number): Promise<number[]> {
+  const found: number[] = [];
+  for (let number = from; number < to; number += 1) found.push((await given.update(number)).loss);
+  return found;
+}
+
+const mean = (values: readonly number[]): number => values.reduce((sum, value) => sum + value, 0) / values.length;
+const digest = (given: Trainer): Promise<string> => given.parts.student.unet.digest();
+
+describe('Trainer', () => {
+  it('lowers the loss', async () => {
+    const found = await losses(await trainer({ batch: 8 }), 0, 40);
+    expect(mean(found.slice(-10))).toBeLessThan(0.8 * mean(found.slice(0, 5)));
+  }, 60_000);
+
+  it('takes the same step by batches as by one, and with recomputed activations', async () => {
+    const [whole, halves, recomputed] = [
+      await trainer({ batch: 4 }),
+      await trainer({ batch: 2, accumulation: 2 }),
+      await trainer({ batch: 4, recompute: true }),
+    ];
+    const figures = await whole.update(0);
+    for (const [other, digits] of [
+      [await halves.update(0), 5],
+      [await recomputed.update(0), 7],
+    ] as const) {
+      expect(other.loss).toBeCloseTo(figures.loss, digits);
+      expect(other.gradNorm).toBeCloseTo(figures.gradNorm, digits - 1);
+    }
+  });
+
+  it('logs the loss against each teacher, and reads it as the kind that the student predicts', async () => {
+    const figures = await (await trainer({ method: methods['multi-teacher'] as unknown as Method })).update(0);
+    expect(figures.also['loss/double']).toBeCloseTo(figures.loss, 5);
+    expect(figures.lr).toBe(2e-3);
+  });
+
+  it('refuses what is not finite, naming step and samples, and leaves the weights alone', async () => {
+    const broken = await trainer();
+    const before = await digest(broken);
+    const { source } = broken.parts;
+    const poisoned = new Trainer({
+      ...broken.parts,
+      source: {
+        ...source,
+        load: (rows) => {
+          const batch = source.load(rows);
+          const factors = Float64Array.from(rows, (_, row) => (row === 1 ? Number.NaN : 1));
+          return { ...batch, noise: batch.noise.mul(batch.perRow(factors)) };
+        },
+      },
+    });
+    const second = broken.parts.plan.rows(4)[1];
+    await expect(poisoned.update(4)).rejects.toMatchObject({
+      code: 'ERR_TRAIN_NOT_FINITE',
+      where: 'step 5',
+      what: `the loss is not finite for sample ${second?.sample}`,
+    });
+    expect(await digest(broken)).toBe(before);
+  });
+
+  it('goes on from a checkpoint to the same bits', async () => {
+    const whole = await trainer({ accumulation: 2 });
+    const expected = await losses(whole, 0, 5);
+    const first = await trainer({ accumulation: 2 });
+    expect(await losses(first, 0, 2)).toEqual(expected.slice(0, 2));
+    const checkpoints = join(folder, 'checkpoints');
+    await saveState(checkpoints, first.parts, { step: 2, seconds: 9, cache: {} });
+    const second = await trainer({ accumulation: 2 });
+    const [checkpoint] = await listCheckpoints(checkpoints);
+    if (checkpoint === undefined) throw new Error('there is no checkpoint');
+    expect(await loadState(checkpoint, second.parts, {}, silentProgress)).toMatchObject({ step: 2, seconds: 9 });
+    expect(await losses(second, 2, 5)).toEqual(expected.slice(2));
+    expect(await digest(second)).toBe(await digest(whole));
+    for (const given of [whole, second]) given.parts.ema?.swap();
+    expect(await digest(second)).toBe(await digest(whole));
+    await expect(loadState(checkpoint, second.parts, { text: 'ab' }, silentProgress)).rejects.toMatchObject({
+      code: 'ERR_RUN_OTHER_CACHE',
+    });
+  }, 60_000);
+
+  it('keeps what a method remembers in checkpoints', async () => {
+    const counting = defineMethod({
+      id: 'counting',
+      options: z.strictObject({ id: z.literal('counting') }),
+      needs: () => ({ fields: [], roles: ['student'] }),
+      state: { steps: 0 },
+      phases: (step) => (step % 2 === 0 ? ['student', 'student'] : ['student']),
+      step: (_phase, batch, { student }, _rng, { state }) => {
+        state['steps'] = (state['steps'] ?? 0) + 1;
+        return [{ prediction: student.predict(batch, batch.text), target: student.truth(batch) }];
+      },
+    }) as unknown as Method;
+    const given = await trainer({ method: counting });
+    await losses(given, 0, 2);
+    expect(given.parts.methodState).toEqual({ steps: 3 });
+    const checkpoints = join(folder, 'counting');
+    const { folder: written } = await saveState(checkpoints, given.parts, { step: 2, seconds: 0, cache: {} });
+    expect(JSON.parse(readFileSync(join(written, 'state.json'), 'utf8'))).toMatchObject({ method: { steps: 3 } });
+  });
+
+  it('leaves no handle behind', async () => {
+    const given = await trainer();
+    await given.update(0);
+    const { liveHandles } = engine;
+    await losses(given, 1, 4);
+    expect(engine.liveHandles).toBe(liveHandles);
+  });
+});
+
+describe('Validation', () => {
+  it('measures the same rows alike, without changing the run, and tells shuffled captions apart', async () => {
+    const given = await trainer();
+    const heldOut = { samples, among: [0, 2, 5], seed: 7, draws: 2 };
+    const validation = new Validation(given.parts, heldOut, 4);
+    const before = await digest(given);
+    const first = await validation.measure(0);
+    expect(await validation.measure(0)).toEqual(first);
+    expect(await new Validation(given.parts, heldOut, 2).measure(0)).toMatchObject({
+      loss: expect.closeTo(first.loss, 5),
+    });
+    expect(first.shuffledCaptions).not.toBe(first.loss);
+    expect(await digest(given)).toBe(before);
+  });
+});
