@@ -29,15 +29,10 @@ export function decodeSafetensors(file: Buffer): Map<string, TestTensor> {
     { dtype: string; shape: number[]; data_offsets: [number, number] }
   >;
   const tensors = new Map<string, TestTensor>();
-  for (const [
-    name,
-    {
-      dtype,
-      shape,
-      data_offsets: [from, to],
-    },
-  ] of Object.entries(header)) {
+  for (const [name, entry] of Object.entries(header)) {
     if (name === '__metadata__') continue;
+    const { dtype, shape, data_offsets } = entry;
+    const [from, to] = data_offsets;
     if (dtype !== 'F32') throw new Error(`${name} is ${dtype}`);
     const values = new Float32Array(Uint8Array.from(file.subarray(start + from, start + to)).buffer);
     tensors.set(name, { shape, values });

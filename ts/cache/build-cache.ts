@@ -1,6 +1,6 @@
 import { inputError } from '../errors.ts';
 import type { Engine } from '../native/engine.ts';
-import { openEngine } from '../native/load.ts';
+import { loadEngine } from '../native/load.ts';
 import { type Progress, silentProgress } from '../progress.ts';
 import type { ResolvedRecipe } from '../recipe/index.ts';
 import { buildComponent, type ComponentBuild, type ComponentOutcome } from './build/build-component.ts';
@@ -41,7 +41,7 @@ export async function buildCache(recipe: ResolvedRecipe, options: BuildOptions =
   // Refusals first: nothing is built beside a component of another plan.
   const wanted = [plans.latents, plans.text, ...plans.teachers.map(({ plan }) => plan)];
   for (const plan of wanted) await componentState(plans.dir, plan);
-  const engine = options.engine ?? (await openEngine());
+  const engine = options.engine ?? (await loadEngine());
   const components: ComponentOutcome[] = [];
   for (const build of await buildsOf(engine, recipe, plans, only)) {
     components.push(await buildComponent(plans.dir, build, nativeStore(engine), { progress, signal }));

@@ -27,8 +27,8 @@ export async function ensureCache(
     throw new PotstillError({
       code: 'ERR_CACHE_DAMAGED',
       kind: 'check',
-      what: `the cache is not what its plan says: ${first.message}${more}`,
-      where: join(plans.dir, first.place),
+      what: `the cache is damaged: ${first.code}, expected ${first.expected}, found ${first.found}${more}`,
+      where: join(plans.dir, first.file === '' ? first.component : first.file),
       remedy: `See \`potstill cache verify ${plans.dir}\`; delete the damaged component's folder to build it anew.`,
     });
   }

@@ -1,5 +1,5 @@
-export { type BuildOptions, type BuiltCache, buildCache } from './build-cache.ts';
 export type { ComponentOutcome } from './build/build-component.ts';
+export { type BuildOptions, type BuiltCache, buildCache } from './build-cache.ts';
 export { ensureCache } from './ensure-cache.ts';
 export {
   type BatchRequest,
@@ -8,6 +8,8 @@ export {
   type CachedSample,
   OpenedCache,
 } from './opened-cache.ts';
-export { type CachePlans, type PlannedTeacher, planCache } from './plan-cache.ts';
 export type { LatentsPlan, Plan, PredictionField, TeacherPlan, TextPlan } from './plan/types.ts';
+export { type CachePlans, type PlannedTeacher, planCache } from './plan-cache.ts';
 export { type CachedText, CacheReader } from './reader.ts';
+export type { Finding, Severity, VerificationReport, VerifiedComponent } from './report.ts';
+export { type Verification, type VerifyBackend, type VerifyOptions, verifyCache } from './verify.ts';

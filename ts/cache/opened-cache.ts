@@ -1,6 +1,6 @@
 import type { Tensor } from '../native/tensor.ts';
-import type { CachePlans } from './plan-cache.ts';
 import type { PredictionField, TeacherPlan } from './plan/types.ts';
+import type { CachePlans } from './plan-cache.ts';
 import type { CachedText, CacheReader } from './reader.ts';
 
 /** One thing to train on: a view of an image with a caption. */

@@ -1,0 +1,188 @@
+import { spawn } from 'node:child_process';
+import { createHash } from 'node:crypto';
+import { cpSync, existsSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { setTimeout as wait } from 'node:timers/promises';
+import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { writeEchoUnet } from '../../test/support/echo-unet.ts';
+import { makeTinyProject, TINY_PICTURES, type TinyProject } from '../../test/support/tiny-project.ts';
+import { interruptedError } from '../errors.ts';
+import { type Engine, loadEngine } from '../native/index.ts';
+import { silentProgress } from '../progress.ts';
+import { buildCache } from './build-cache.ts';
+
+let engine: Engine;
+let project: TinyProject;
+/** Digest of every file of the cache that an undisturbed build makes. */
+let whole: Record<string, string>;
+
+beforeAll(async () => {
+  engine = await loadEngine();
+  project = await makeTinyProject(engine);
+  await buildCache(await project.recipe(), { engine });
+  whole = digests('cache');
+});
+afterAll(() => project[Symbol.dispose]());
+
+/** SHA-256 of every file under a folder of the project. */
+function digests(folder: string): Record<string, string> {
+  const root = join(project.folder, folder);
+  const files = readdirSync(root, { recursive: true, withFileTypes: true }).filter((entry) => entry.isFile());
+  const pairs = files.map((entry) => {
+    const path = join(entry.parentPath, entry.name);
+    return [path.slice(root.length + 1), createHash('sha256').update(readFileSync(path)).digest('hex')] as const;
+  });
+  return Object.fromEntries(pairs.sort());
+}
+
+describe('buildCache', () => {
+  it('makes latents, text and every teacher, sealed', () => {
+    expect(Object.keys(whole).filter((file) => !file.includes('shard'))).toEqual([
+      'latents/plan.json',
+      'latents/seal.json',
+      'teachers/first/plan.json',
+      'teachers/first/seal.json',
+      'teachers/second/plan.json',
+      'teachers/second/seal.json',
+      'text/plan.json',
+      'text/seal.json',
+    ]);
+    const shards = (component: string): number =>
+      Object.keys(whole).filter((file) => file.startsWith(`${component}/shard-`)).length;
+    expect([shards('latents'), shards('text'), shards('teachers/first')]).toEqual([1, 1, 3]);
+  });
+
+  it('leaves a sealed cache alone', async () => {
+    const { components } = await buildCache(await project.recipe(), { engine });
+    expect(components.map(({ name, records, computed }) => [name, records, computed])).toEqual([
+      ['latents', TINY_PICTURES, 0],
+      ['text', TINY_PICTURES + 1, 0],
+      ['teachers/first', TINY_PICTURES * 24, 0],
+      ['teachers/second', TINY_PICTURES * 24, 0],
+    ]);
+    expect(digests('cache')).toEqual(whole);
+  });
+
+  it('gives the same bytes in another folder', async () => {
+    await buildCache(await project.recipe('cache.dir=again'.replace('again', join(project.folder, 'again'))), {
+      engine,
+    });
+    expect(digests('again')).toEqual(whole);
+  });
+
+  it('goes on after an interruption to the same bytes', async () => {
+    const controller = new AbortController();
+    const recipe = await project.recipe(`cache.dir=${join(project.folder, 'interrupted')}`);
+    const progress = {
+      ...silentProgress,
+      start: (label: string) => ({
+        ...silentProgress.start(label),
+        // In the middle of the first teacher's second shard.
+        advance: (() => {
+          let done = 0;
+          return (amount = 1): void => {
+            done += amount;
+            if (label === 'teacher first' && done >= 100) controller.abort(interruptedError());
+          };
+        })(),
+      }),
+    };
+    await expect(buildCache(recipe, { engine, progress, signal: controller.signal })).rejects.toMatchObject({
+      code: 'ERR_INTERRUPTED',
+    });
+    expect(Object.keys(digests('interrupted')).filter((file) => file.startsWith('teachers'))).toEqual([
+      'teachers/first/plan.json',
+      'teachers/first/shard-00000.safetensors',
+    ]);
+    const { components } = await buildCache(recipe, { engine });
+    expect(components.map(({ computed }) => computed)).toEqual([0, 0, TINY_PICTURES * 24 - 64, TINY_PICTURES * 24]);
+    expect(digests('interrupted')).toEqual(whole);
+  });
+
+  it('goes on after a kill to the same bytes', async () => {
+    const folder = join(project.folder, 'killed');
+    const main = join(import.meta.dirname, '../cli/main.ts');
+    const words = ['--import', 'tsx', main, 'cache', 'build', project.recipeFile, '--set', `cache.dir=${folder}`];
+    const child = spawn(process.execPath, words, { stdio: 'ignore' });
+    const ended = new Promise((resolve) => child.on('close', resolve));
+    const seen = (): boolean => existsSync(join(folder, 'teachers/first/shard-00000.safetensors'));
+    while (!seen() && child.exitCode === null) await wait(1);
+    child.kill('SIGKILL');
+    await ended;
+    expect(seen()).toBe(true);
+    await buildCache(await project.recipe(`cache.dir=${folder}`), { engine });
+    expect(digests('killed')).toEqual(whole);
+  });
+
+  it('builds one part alone, in order', async () => {
+    const recipe = await project.recipe(`cache.dir=${join(project.folder, 'parts')}`);
+    await expect(buildCache(recipe, { engine, only: 'first' })).rejects.toMatchObject({ code: 'ERR_CACHE_PART' });
+    for (const only of ['text', 'latents', 'second']) await buildCache(recipe, { engine, only });
+    expect(existsSync(join(project.folder, 'parts/teachers/first'))).toBe(false);
+    await expect(buildCache(recipe, { engine, only: 'third' })).rejects.toMatchObject({
+      what: 'the recipe has no teacher "third"',
+      remedy: 'Choose one of: latents, text, first, second.',
+    });
+  });
+
+  it('adds a teacher without touching the rest, and draws the same for all', async () => {
+    const folder = join(project.folder, 'added');
+    cpSync(join(project.folder, 'cache'), folder, { recursive: true });
+    rmSync(join(folder, 'teachers/second'), { recursive: true });
+    await buildCache(await project.recipe(`cache.dir=${folder}`), { engine });
+    expect(digests('added')).toEqual(whole);
+  });
+
+  it('refuses a cache of another teacher, naming what differs', async () => {
+    await writeEchoUnet(engine, join(project.folder, 'other'), 4);
+    const recipe = await project.recipe(`teachers[0].model=${join(project.folder, 'other')}`);
+    await expect(buildCache(recipe, { engine })).rejects.toMatchObject({
+      code: 'ERR_CACHE_FOREIGN',
+      kind: 'input',
+      where: join(project.folder, 'cache/teachers/first'),
+      what: expect.stringContaining('teacher weights digest'),
+    });
+    expect(digests('cache')).toEqual(whole);
+  });
+
+  it('needs no teacher once its records are there', async () => {
+    const recipe = await project.recipe(`teachers[0].model=${join(project.folder, 'gone')}`);
+    const { components } = await buildCache(recipe, { engine });
+    expect(components.every(({ computed }) => computed === 0)).toBe(true);
+    const others = await project.recipe(`teachers[0].model=${join(project.folder, 'gone')}`, 'cache.draws=8');
+    await expect(buildCache(others, { engine })).rejects.toMatchObject({
+      what: expect.stringContaining('draws per view (cached 24, wanted 8)'),
+    });
+  });
+
+  it('names the image that cannot be read, and writes nothing', async () => {
+    const folder = join(project.folder, 'broken');
+    cpSync(join(project.folder, 'pictures'), folder, { recursive: true });
+    const [image = ''] = readdirSync(folder).filter((name) => name.endsWith('.png'));
+    writeFileSync(join(folder, image), readFileSync(join(folder, image)).subarray(0, 300));
+    const recipe = await project.recipe(`data[0].images=${folder}`, `cache.dir=${join(project.folder, 'none')}`);
+    await expect(buildCache(recipe, { engine })).rejects.toMatchObject({
+      code: 'ERR_IMAGE',
+      kind: 'input',
+      where: join(folder, image),
+    });
+    expect(existsSync(join(project.folder, 'none'))).toBe(false);
+  });
+
+  it('names the entry of a prediction that is not finite', async () => {
+    const folder = join(project.folder, 'infinite');
+    await writeEchoUnet(engine, folder, 5, Number.NaN);
+    const recipe = await project.recipe(
+      `teachers[0].model=${folder}`,
+      `cache.dir=${join(project.folder, 'not-finite')}`,
+    );
+    await expect(buildCache(recipe, { engine })).rejects.toMatchObject({
+      code: 'ERR_CACHE_NOT_FINITE',
+      kind: 'input',
+      where: expect.stringMatching(
+        /^prediction of teacher first for image [0-9a-f]{12}… \(64x64\+0\+0\), ".+", draw 0$/,
+      ),
+      what: 'value 0 of cond is NaN',
+    });
+  });
+});

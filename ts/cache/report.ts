@@ -1,0 +1,64 @@
+/** How bad a finding is: an error contradicts the cache's plan, a warning is unusual. */
+export type Severity = 'error' | 'warning';
+
+/** One thing that is not as it should be. */
+export interface Finding {
+  /** `latents`, `text` or `teachers/<id>`. */
+  readonly component: string;
+  /** The file, relative to the cache; empty when it is about no single file. */
+  readonly file: string;
+  /** Stable name of the kind. */
+  readonly code: string;
+  /** The record, or the record and field; empty when it is about no single record. */
+  readonly entry: string;
+  readonly severity: Severity;
+  readonly expected: string;
+  readonly found: string;
+  /** Whether training on the cache would go wrong. */
+  readonly training: boolean;
+  readonly remedy: string;
+}
+
+/** A component that was looked at. */
+export interface VerifiedComponent {
+  readonly component: string;
+  /** SHA-256 of the plan and of the seal; empty when there is none. */
+  readonly plan: string;
+  readonly seal: string;
+  readonly records: number;
+  readonly shards: number;
+  /** Bytes of the shards read. */
+  readonly bytes: number;
+}
+
+/** Predictions of a range of timesteps, all records together. */
+export interface Band {
+  readonly from: number;
+  readonly to: number;
+  readonly count: number;
+  /** Root mean square. */
+  readonly rms: number;
+  /** Correlation with what a perfect teacher would predict. */
+  readonly correlation: number;
+  /** Slope of the regression of the perfect prediction on the teacher's: near 1 for a trained teacher. */
+  readonly calibration: number;
+}
+
+/** What verification found. It holds no paths, times or machines: the same cache gives the same bytes everywhere. */
+export interface VerificationReport {
+  readonly format: 'potstill-verification';
+  readonly version: number;
+  /** 1: structure; 2: also determinism. */
+  readonly level: number;
+  readonly verdict: 'ok' | 'damaged';
+  readonly components: readonly VerifiedComponent[];
+  /** How often each code was found, by component. */
+  readonly counts: Readonly<Record<string, Readonly<Record<string, number>>>>;
+  /** At most 50 of a code and component. */
+  readonly findings: readonly Finding[];
+  readonly statistics: readonly {
+    readonly component: string;
+    readonly field: string;
+    readonly bands: readonly Band[];
+  }[];
+}

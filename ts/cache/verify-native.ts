@@ -1,0 +1,20 @@
+import { addon } from '../native/load.ts';
+import { unwrap } from '../native/outcome.ts';
+import type { ReportBytes } from './verify.ts';
+
+/** How often progress is looked at, in milliseconds. */
+const POLL_MS = 200;
+
+/** Verifies a cache by the addon, on all cores. */
+export async function verifyNatively(cache: string, report: ReportBytes, signal?: AbortSignal): Promise<string> {
+  const { VerificationProgress, verifyCache } = addon();
+  const progress = new VerificationProgress();
+  const timer = setInterval(() => report(progress.done, progress.total), POLL_MS);
+  try {
+    const json = unwrap(await verifyCache(cache, progress));
+    signal?.throwIfAborted();
+    return json;
+  } finally {
+    clearInterval(timer);
+  }
+}

@@ -1,0 +1,56 @@
+import { stat } from 'node:fs/promises';
+import { resolve } from 'node:path';
+import { inputError } from '../errors.ts';
+import { addonCandidates } from '../native/load.ts';
+import { type Progress, silentProgress } from '../progress.ts';
+import type { VerificationReport } from './report.ts';
+import { verifyNatively } from './verify-native.ts';
+import { verifyInWasm } from './verify-wasm.ts';
+
+/** What verifies: the addon, the WASM module, or the module where there is no addon. */
+export type VerifyBackend = 'auto' | 'native' | 'wasm';
+
+/** How to verify. */
+export interface VerifyOptions {
+  readonly backend?: VerifyBackend | undefined;
+  readonly progress?: Progress | undefined;
+  readonly signal?: AbortSignal | undefined;
+}
+
+/** A report, as it was written and parsed. */
+export interface Verification {
+  /** Canonical JSON: the same bytes from every backend, on every machine. */
+  readonly json: string;
+  readonly report: VerificationReport;
+  readonly backend: 'native' | 'wasm';
+}
+
+/** Reports bytes that were read, of so many. */
+export type ReportBytes = (done: number, total: number) => void;
+
+/**
+ * Verifies a cache: structure (every file parses; digests, shapes, finite values, coverage of the plan) and determinism
+ * (seeds, timesteps and noise made anew; predictions plausible). Reads nothing but the cache, and writes nothing.
+ * Whatever is wrong in the cache is a finding of the report.
+ *
+ * @throws PotstillError when the folder is no cache at all, or the backend that was named is not there
+ */
+export async function verifyCache(folder: string, options: VerifyOptions = {}): Promise<Verification> {
+  const { backend = 'auto', progress = silentProgress, signal } = options;
+  const cache = resolve(folder);
+  const info = await stat(cache).catch(() => undefined);
+  if (info?.isDirectory() !== true) {
+    throw inputError('ERR_CACHE_MISSING', info === undefined ? 'no such folder' : 'is not a folder', {
+      where: folder,
+      remedy: "Name the cache's folder: the one with latents, text and teachers in it.",
+    });
+  }
+  using task = progress.start('verifying', { unit: 'bytes' });
+  const report: ReportBytes = (done) => task.set(done);
+  const run =
+    backend === 'wasm' || (backend === 'auto' && !addonCandidates().some(({ loaded }) => loaded))
+      ? verifyInWasm
+      : verifyNatively;
+  const json = await run(cache, report, signal);
+  return { json, report: JSON.parse(json) as VerificationReport, backend: run === verifyInWasm ? 'wasm' : 'native' };
+}

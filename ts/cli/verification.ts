@@ -1,0 +1,48 @@
+import type { Finding, VerificationReport } from '../cache/index.ts';
+import { formatBytes } from './format.ts';
+
+/** Findings of a kind that are shown one by one. */
+const SHOWN = 5;
+
+/** A verification report for a person: what was looked at, then the findings by kind, each kind with its remedy. */
+export function formatReport(dir: string, report: VerificationReport): string {
+  const { components, findings, verdict, level } = report;
+  const depth = level > 1 ? 'structure and determinism' : 'structure';
+  const widest = Math.max(...components.map(({ component }) => component.length));
+  const lines = [`${dir}: ${verdict === 'ok' ? 'ok' : 'DAMAGED'} (${depth})`];
+  for (const { component, records, shards, bytes } of components) {
+    lines.push(`  ${component.padEnd(widest)}  ${records} records, ${shards} shards, ${formatBytes(bytes)}`);
+  }
+  for (const group of groupFindings(findings)) lines.push('', ...formatGroup(group, report));
+  return lines.join('\n');
+}
+
+/** Findings of one kind in one component; never empty. */
+type Group = readonly [Finding, ...Finding[]];
+
+/** By component and kind, errors first; otherwise in the order of the report. */
+function groupFindings(findings: readonly Finding[]): Group[] {
+  const groups = new Map<string, [Finding, ...Finding[]]>();
+  for (const finding of findings) {
+    const key = `${finding.component}\n${finding.code}`;
+    const group = groups.get(key);
+    if (group === undefined) groups.set(key, [finding]);
+    else group.push(finding);
+  }
+  const isWarning = ([{ severity }]: Group): number => (severity === 'warning' ? 1 : 0);
+  return [...groups.values()].sort((a, b) => isWarning(a) - isWarning(b));
+}
+
+function formatGroup(group: Group, { counts }: VerificationReport): string[] {
+  const [{ component, code, severity, training, remedy }] = group;
+  const count = counts[component]?.[code] ?? group.length;
+  const effect = training ? '' : ' (training is not affected)';
+  const lines = [`${severity}: ${code} in ${component}${count > 1 ? `, ${count} times` : ''}${effect}`];
+  for (const { file, entry, expected, found } of group.slice(0, SHOWN)) {
+    const place = [file, entry].filter((part) => part !== '').join(', ');
+    lines.push(`  ${place === '' ? component : place}`, `    expected ${expected}`, `    found    ${found}`);
+  }
+  if (count > SHOWN) lines.push(`  and ${count - SHOWN} more; --json lists up to 50`);
+  lines.push(`  do: ${remedy}`);
+  return lines;
+}
