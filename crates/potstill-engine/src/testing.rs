@@ -111,6 +111,22 @@ pub(crate) fn check(inputs: &[Tensor], f: impl Fn(&[Value]) -> Result<Value> + S
     agree(inputs, f);
 }
 
+/// Held while the instruction set is switched, or results are compared to the bit.
+pub(crate) fn classes() -> impl Drop {
+    use std::sync::{Mutex, MutexGuard};
+
+    use crate::cpu::Class;
+
+    static SERIAL: Mutex<()> = Mutex::new(());
+    struct Back<'a>(#[allow(dead_code)] MutexGuard<'a, ()>); // held for its drop
+    impl Drop for Back<'_> {
+        fn drop(&mut self) {
+            Class::available().pop().unwrap().force();
+        }
+    }
+    Back(SERIAL.lock().unwrap_or_else(|poisoned| poisoned.into_inner()))
+}
+
 fn bits(t: &Tensor) -> Vec<u32> {
     t.flatten_all()
         .unwrap()
@@ -121,40 +137,45 @@ fn bits(t: &Tensor) -> Vec<u32> {
         .collect()
 }
 
-/// Compares f32 with f64, output and gradients, and demands the same bits from 1, 2 and 3 threads.
+/// Compares f32 with f64, output and gradients, in every class of instructions, and demands the same bits from 1, 2 and
+/// 3 threads.
 pub(crate) fn agree(inputs: &[Tensor], f: impl Fn(&[Value]) -> Result<Value> + Sync) {
     let all = vec![true; inputs.len()];
     let (wanted, wanted_gradients) = run(inputs, &all, &f);
+    let wanted: Vec<&Tensor> = std::iter::once(&wanted)
+        .chain(wanted_gradients.iter().flatten())
+        .collect();
     let single: Vec<Tensor> = inputs.iter().map(|t| t.to_dtype(DType::F32).unwrap()).collect();
-    let mut first: Option<Vec<Vec<u32>>> = None;
-    for threads in 1..=3 {
-        let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
-        let (found, found_gradients) = pool.install(|| run(&single, &all, &f));
-        let results: Vec<&Tensor> = std::iter::once(&found)
-            .chain(found_gradients.iter().flatten())
-            .collect();
-        let wanted: Vec<&Tensor> = std::iter::once(&wanted)
-            .chain(wanted_gradients.iter().flatten())
-            .collect();
-        assert_eq!(results.len(), wanted.len());
-        for (i, (found, wanted)) in results.iter().zip(wanted).enumerate() {
-            assert_eq!(found.dims(), wanted.dims());
-            let wanted = values(wanted);
-            let scale = wanted.iter().fold(1e-30f64, |m, v| m.max(v.abs()));
-            let worst = values(found)
-                .iter()
-                .zip(&wanted)
-                .map(|(a, b)| (a - b).abs())
-                .fold(0., f64::max);
-            assert!(
-                worst <= F32_TOLERANCE * scale,
-                "result {i} (0 is the output): off by {worst} of {scale}"
-            );
-        }
-        let found: Vec<Vec<u32>> = results.into_iter().map(bits).collect();
-        match &first {
-            None => first = Some(found),
-            Some(first) => assert!(*first == found, "{threads} threads give other bits than one"),
+    let _serial = classes();
+    for class in crate::cpu::Class::available() {
+        class.force();
+        let mut first: Option<Vec<Vec<u32>>> = None;
+        for threads in 1..=3 {
+            let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
+            let (found, found_gradients) = pool.install(|| run(&single, &all, &f));
+            let results: Vec<&Tensor> = std::iter::once(&found)
+                .chain(found_gradients.iter().flatten())
+                .collect();
+            assert_eq!(results.len(), wanted.len());
+            for (i, (found, wanted)) in results.iter().zip(&wanted).enumerate() {
+                assert_eq!(found.dims(), wanted.dims());
+                let wanted = values(wanted);
+                let scale = wanted.iter().fold(1e-30f64, |m, v| m.max(v.abs()));
+                let worst = values(found)
+                    .iter()
+                    .zip(&wanted)
+                    .map(|(a, b)| (a - b).abs())
+                    .fold(0., f64::max);
+                assert!(
+                    worst <= F32_TOLERANCE * scale,
+                    "{class:?}: result {i} (0: output) off by {worst} of {scale}"
+                );
+            }
+            let found: Vec<Vec<u32>> = results.into_iter().map(bits).collect();
+            match &first {
+                None => first = Some(found),
+                Some(first) => assert!(*first == found, "{class:?}: {threads} threads give other bits than one"),
+            }
         }
     }
 }

@@ -3,7 +3,6 @@
 use rayon::prelude::*;
 
 use super::Real;
-use super::gemm::{Mat, gemm};
 use super::storage::{Out, Pointer};
 
 /// Sizes of an attention; heads lie side by side in the last dimension.
@@ -159,4 +158,63 @@ pub(crate) fn attention_backward<T: Real>(
     });
     // SAFETY: the heads cover the outputs.
     unsafe { (dq.into_vec(), dk.into_vec(), dv.into_vec()) }
+}
+
+#[derive(Clone, Copy)]
+struct Mat<T> {
+    data: *const T,
+    row: usize,
+    col: usize,
+}
+
+impl<T> Mat<T> {
+    fn rows(data: &[T], stride: usize) -> Self {
+        Self {
+            data: data.as_ptr(),
+            row: stride,
+            col: 1,
+        }
+    }
+
+    fn t(self) -> Self {
+        Self {
+            data: self.data,
+            row: self.col,
+            col: self.row,
+        }
+    }
+}
+
+unsafe fn gemm<T: Real>(
+    (m, n, k): (usize, usize, usize),
+    alpha: T,
+    a: Mat<T>,
+    b: Mat<T>,
+    c: *mut T,
+    stride: usize,
+    add: bool,
+) {
+    unsafe {
+        gemm::gemm(
+            m,
+            n,
+            k,
+            c,
+            1,
+            stride as isize,
+            add,
+            a.data,
+            a.col as isize,
+            a.row as isize,
+            b.data,
+            b.col as isize,
+            b.row as isize,
+            T::ONE,
+            alpha,
+            false,
+            false,
+            false,
+            gemm::Parallelism::None,
+        );
+    }
 }

@@ -1,9 +1,14 @@
-//! Convolutions over channels-last images.
-
-use rayon::prelude::*;
+//! Convolutions over channels-last images, as products of matrices whose left rows are windows.
+//!
+//! A window is never copied out: the product takes one pointer per tap and output pixel, and pixels in the padding point
+//! at zeros.
 
 use super::Real;
-use super::matmul::{linear_backward_input, linear_backward_weight, linear_forward};
+use super::gemm::{ByRows, Matrix, Panels, copy, grid};
+use super::matmul::weight_gradient;
+use super::micro::Start;
+use super::scratch::Scratch;
+use super::storage::{Out, Pointer};
 
 /// Sizes of a convolution.
 #[derive(Clone, Copy, Debug)]
@@ -31,74 +36,241 @@ impl ConvShape {
         self.kernel_h * self.kernel_w
     }
 
-    fn product(&self) -> (usize, usize, usize) {
-        (self.pixels(), self.outputs, self.taps() * self.inputs)
+    /// The input coordinate under tap `k` of output coordinate `at`.
+    fn under(&self, at: usize, k: usize, before: usize, size: usize) -> Option<usize> {
+        (at * self.stride + k).checked_sub(before).filter(|&i| i < size)
     }
 
-    /// The input pixel under tap `(ky, kx)` of output `(y, x)`; `None` in the padding.
-    fn source(&self, image: usize, y: usize, x: usize, ky: usize, kx: usize) -> Option<usize> {
-        let row = (y * self.stride + ky)
-            .checked_sub(self.top)
-            .filter(|&r| r < self.in_h)?;
-        let column = (x * self.stride + kx)
-            .checked_sub(self.left)
-            .filter(|&c| c < self.in_w)?;
-        Some((image * self.in_h + row) * self.in_w + column)
-    }
-
-    fn place(&self, pixel: usize) -> (usize, usize, usize) {
-        (
-            pixel / (self.out_h * self.out_w),
-            pixel / self.out_w % self.out_h,
-            pixel % self.out_w,
-        )
+    /// The output coordinate whose tap `k` lies on input coordinate `at`.
+    fn over(&self, at: usize, k: usize, before: usize, size: usize) -> Option<usize> {
+        let shifted = (at + before).checked_sub(k)?;
+        (shifted % self.stride == 0)
+            .then_some(shifted / self.stride)
+            .filter(|&o| o < size)
     }
 }
 
-fn columns<T: Real>(s: &ConvShape, x: &[T]) -> Vec<T> {
-    let (pixels, _, depth) = s.product();
-    let mut out = vec![T::ZERO; pixels * depth];
-    out.par_chunks_mut(depth).enumerate().for_each(|(pixel, row)| {
-        let (image, y, xx) = s.place(pixel);
-        for ky in 0..s.kernel_h {
-            for kx in 0..s.kernel_w {
-                if let Some(source) = s.source(image, y, xx, ky, kx) {
-                    let at = (ky * s.kernel_w + kx) * s.inputs;
-                    row[at..at + s.inputs].copy_from_slice(&x[source * s.inputs..(source + 1) * s.inputs]);
-                }
+/// Walks the pixels of a grid of `h × w` per image from pixel `first`: (image, y, x).
+fn walk(first: usize, count: usize, h: usize, w: usize, mut f: impl FnMut(usize, usize, usize, usize)) {
+    let (mut image, mut y, mut x) = (first / (h * w), first / w % h, first % w);
+    for i in 0..count {
+        f(i, image, y, x);
+        x += 1;
+        if x == w {
+            x = 0;
+            y += 1;
+            if y == h {
+                y = 0;
+                image += 1;
             }
         }
-    });
-    out
+    }
 }
 
 /// The output `[B, H', W', O]` of `x` `[B, H, W, I]` and `w` `[O, kh, kw, I]`.
 pub(crate) fn conv_forward<T: Real>(s: &ConvShape, x: &[T], w: &[T], b: Option<&[T]>) -> Vec<T> {
-    linear_forward(s.product(), &columns(s, x), w, b)
-}
-
-/// The gradient by x.
-pub(crate) fn conv_backward_data<T: Real>(s: &ConvShape, grad: &[T], w: &[T]) -> Vec<T> {
-    let (pixels, _, depth) = s.product();
-    let columns = linear_backward_input(s.product(), grad, w);
-    let mut dx = vec![T::ZERO; s.batch * s.in_h * s.in_w * s.inputs];
-    for pixel in 0..pixels {
-        let (image, y, x) = s.place(pixel);
-        for ky in 0..s.kernel_h {
-            for kx in 0..s.kernel_w {
-                if let Some(source) = s.source(image, y, x, ky, kx) {
-                    let at = pixel * depth + (ky * s.kernel_w + kx) * s.inputs;
-                    for c in 0..s.inputs {
-                        dx[source * s.inputs + c] += columns[at + c];
+    let (taps, depth) = (s.taps(), s.inputs);
+    assert_eq!(x.len(), s.batch * s.in_h * s.in_w * s.inputs);
+    assert_eq!(w.len(), s.outputs * taps * depth);
+    assert!(b.is_none_or(|b| b.len() == s.outputs));
+    let mut out = Out::<T>::new(s.pixels() * s.outputs);
+    let y = out.pointer();
+    let panels = Panels::of::<T>(s.outputs);
+    let total = taps * depth;
+    let mut packed = Scratch::<T>::new(panels.size(total));
+    let packed = packed.pointer();
+    // SAFETY: w is outputs × total.
+    unsafe {
+        Matrix {
+            data: w.as_ptr(),
+            row: 1,
+            column: total,
+        }
+        .pack_parallel(panels, total, packed)
+    };
+    let (packed, zeros) = (Pointer::at_address(packed), vec![T::ZERO; depth]);
+    grid(
+        s.pixels(),
+        panels.count(),
+        total,
+        panels.place(0).2,
+        |first, rows, range| {
+            let mut left = vec![zeros.as_ptr(); taps * rows];
+            walk(first, rows, s.out_h, s.out_w, |i, image, oy, ox| {
+                for ky in 0..s.kernel_h {
+                    let Some(iy) = s.under(oy, ky, s.top, s.in_h) else {
+                        continue;
+                    };
+                    for kx in 0..s.kernel_w {
+                        if let Some(ix) = s.under(ox, kx, s.left, s.in_w) {
+                            let source = (image * s.in_h + iy) * s.in_w + ix;
+                            left[(ky * s.kernel_w + kx) * rows + i] = x[source * depth..].as_ptr();
+                        }
                     }
                 }
-            }
+            });
+            let c: Vec<*mut T> = (first..first + rows).map(|r| y.at(r * s.outputs)).collect();
+            let start = b.map_or(Start::Zero, |b| Start::Bias(b.as_ptr()));
+            let right = packed.at(0).cast_const();
+            T::run(ByRows {
+                left: &left,
+                segments: taps,
+                depth,
+                right,
+                panels,
+                range,
+                c: &c,
+                start,
+            });
+        },
+    );
+    // SAFETY: the grid covers all pixels and channels.
+    unsafe { out.into_vec() }
+}
+
+/// The gradient by x: for each residue of the coordinates by the stride, a convolution of the gradient with those taps
+/// that reach these pixels.
+pub(crate) fn conv_backward_data<T: Real>(s: &ConvShape, grad: &[T], w: &[T]) -> Vec<T> {
+    let depth = s.outputs;
+    assert_eq!(grad.len(), s.pixels() * s.outputs);
+    assert_eq!(w.len(), s.outputs * s.taps() * s.inputs);
+    let mut out = Out::<T>::new(s.batch * s.in_h * s.in_w * s.inputs);
+    let dx = out.pointer();
+    let panels = Panels::of::<T>(s.inputs);
+    let zeros = vec![T::ZERO; depth];
+    let reaching = |phase: usize, before: usize, kernel: usize| -> Vec<usize> {
+        (0..kernel)
+            .filter(|k| (phase + before + s.stride * kernel - k) % s.stride == 0)
+            .collect()
+    };
+    for (py, px) in (0..s.stride).flat_map(|py| (0..s.stride).map(move |px| (py, px))) {
+        let (rows_y, rows_x) = (reaching(py, s.top, s.kernel_h), reaching(px, s.left, s.kernel_w));
+        let taps: Vec<(usize, usize)> = rows_y
+            .iter()
+            .flat_map(|&ky| rows_x.iter().map(move |&kx| (ky, kx)))
+            .collect();
+        let (h, wide) = (count_from(py, s.in_h, s.stride), count_from(px, s.in_w, s.stride));
+        let pixels = s.batch * h * wide;
+        if pixels == 0 {
+            continue;
         }
+        let total = taps.len() * depth;
+        let mut packed = Scratch::<T>::new(panels.size(total));
+        let packed = packed.pointer();
+        pack_taps(s, w, &taps, panels, packed);
+        let packed = Pointer::at_address(packed);
+        grid(
+            pixels,
+            panels.count(),
+            total.max(1),
+            panels.place(0).2,
+            |first, rows, range| {
+                let mut left = vec![zeros.as_ptr(); taps.len() * rows];
+                let mut c = vec![std::ptr::null_mut(); rows];
+                walk(first, rows, h, wide, |i, image, y, x| {
+                    let (iy, ix) = (py + y * s.stride, px + x * s.stride);
+                    c[i] = dx.at(((image * s.in_h + iy) * s.in_w + ix) * s.inputs);
+                    for (t, &(ky, kx)) in taps.iter().enumerate() {
+                        let (oy, ox) = (s.over(iy, ky, s.top, s.out_h), s.over(ix, kx, s.left, s.out_w));
+                        if let (Some(oy), Some(ox)) = (oy, ox) {
+                            let source = (image * s.out_h + oy) * s.out_w + ox;
+                            left[t * rows + i] = grad[source * depth..].as_ptr();
+                        }
+                    }
+                });
+                let right = packed.at(0).cast_const();
+                let segments = taps.len();
+                T::run(ByRows {
+                    left: &left,
+                    segments,
+                    depth,
+                    right,
+                    panels,
+                    range,
+                    c: &c,
+                    start: Start::Zero,
+                });
+            },
+        );
     }
-    dx
+    // SAFETY: the residues and grids cover all pixels and channels.
+    unsafe { out.into_vec() }
+}
+
+/// How many of `first, first + step, …` are below `size`.
+fn count_from(first: usize, size: usize, step: usize) -> usize {
+    size.saturating_sub(first).div_ceil(step)
+}
+
+/// Packs, for the taps in order, the outputs × inputs matrices of w.
+fn pack_taps<T: Real>(s: &ConvShape, w: &[T], taps: &[(usize, usize)], panels: Panels, to: *mut T) {
+    use rayon::prelude::*;
+    let total = taps.len() * s.outputs;
+    let to = Pointer::at_address(to);
+    let tasks = taps.len() * panels.count();
+    (0..tasks)
+        .into_par_iter()
+        .with_min_len(tasks.div_ceil(rayon::current_num_threads() * 4))
+        .for_each(|i| {
+            let (t, panel) = (i / panels.count(), i % panels.count());
+            let tap = taps[t].0 * s.kernel_w + taps[t].1;
+            let (first, _, width) = panels.place(panel);
+            let matrix = Matrix {
+                data: w[tap * s.inputs..].as_ptr(),
+                row: s.taps() * s.inputs,
+                column: 1,
+            };
+            // SAFETY: each task writes its own part of the panels; w has these elements.
+            unsafe {
+                matrix.pack_panel(
+                    panels,
+                    panel,
+                    0,
+                    s.outputs,
+                    to.at(first * total + t * s.outputs * width),
+                )
+            };
+        });
 }
 
 /// The gradient by w.
 pub(crate) fn conv_backward_filter<T: Real>(s: &ConvShape, grad: &[T], x: &[T]) -> Vec<T> {
-    linear_backward_weight(s.product(), grad, &columns(s, x))
+    let (taps, inputs) = (s.taps(), s.inputs);
+    assert_eq!(x.len(), s.batch * s.in_h * s.in_w * inputs);
+    weight_gradient(
+        (s.pixels(), s.outputs, taps * inputs),
+        grad,
+        |panels, panel, first, rows, to| {
+            let to = Pointer::at_address(to);
+            let (start, columns, width) = panels.place(panel);
+            let mut column = 0;
+            while column < columns {
+                // A run of channels of one tap.
+                let (tap, channel) = ((start + column) / inputs, (start + column) % inputs);
+                let run = (inputs - channel).min(columns - column);
+                let (ky, kx) = (tap / s.kernel_w, tap % s.kernel_w);
+                walk(first, rows, s.out_h, s.out_w, |i, image, oy, ox| {
+                    let to = to.at(i * width + column);
+                    let place = (s.under(oy, ky, s.top, s.in_h), s.under(ox, kx, s.left, s.in_w));
+                    // SAFETY: `to` is within the panel; the source is a pixel of x.
+                    unsafe {
+                        match place {
+                            (Some(iy), Some(ix)) => {
+                                let source = (image * s.in_h + iy) * s.in_w + ix;
+                                copy(x.as_ptr().add(source * inputs + channel), to, run);
+                            }
+                            _ => to.write_bytes(0, run),
+                        }
+                    }
+                });
+                column += run;
+            }
+            for i in 0..rows {
+                for column in columns..width {
+                    // SAFETY: the padding of the panel.
+                    unsafe { *to.at(i * width + column) = T::ZERO };
+                }
+            }
+        },
+    )
 }

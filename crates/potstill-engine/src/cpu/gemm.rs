@@ -1,69 +1,330 @@
-//! Products of matrices.
+//! Products of matrices: packing the right factor, and running register tiles over blocks of the depth.
+//!
+//! A right factor is packed once into panels of two vectors' width, `[panel][depth][width]`, and then read front to back
+//! by every tile. The left factor is read where it lies.
 
-use super::Real;
+use rayon::prelude::*;
 
-/// A strided matrix: the address of its first element, and the distances between rows and between columns.
+use super::micro::{Left, Panel, Start, tile};
+use super::simd::{Kernel, Simd};
+use super::{Pointer, Real};
+
+/// Depth that is run before going on to the next panel: a block of a panel and of the left factor's rows fit the second
+/// cache together.
+const BLOCK: usize = 512;
+/// Multiply-adds below which a task is not worth starting.
+const SMALL: usize = 128 * 1024;
+/// Rows of C per task, a multiple of every instruction set's tile.
+const TASK_ROWS: usize = 168;
+/// Elements that are packed per task.
+const PACK: usize = 32 * 1024;
+
+struct Lanes;
+impl<T> Kernel<T> for Lanes {
+    type Output = usize;
+
+    #[inline(always)]
+    unsafe fn run<S: Simd<T = T>>(self) -> usize {
+        S::LANES
+    }
+}
+
+/// How `n` columns are cut into panels.
 #[derive(Clone, Copy)]
-pub(crate) struct Mat<T> {
+pub(crate) struct Panels {
+    n: usize,
+    lanes: usize,
+}
+
+impl Panels {
+    pub(crate) fn of<T: Real>(n: usize) -> Self {
+        Self {
+            n,
+            lanes: T::run(Lanes),
+        }
+    }
+
+    /// Number of panels.
+    pub(crate) fn count(&self) -> usize {
+        self.n.div_ceil(2 * self.lanes)
+    }
+
+    /// Elements of all panels for a depth.
+    pub(crate) fn size(&self, depth: usize) -> usize {
+        self.n.next_multiple_of(self.lanes) * depth
+    }
+
+    /// First column of a panel, its columns, and its width with the padding.
+    pub(crate) fn place(&self, panel: usize) -> (usize, usize, usize) {
+        let first = panel * 2 * self.lanes;
+        let columns = (self.n - first).min(2 * self.lanes);
+        (
+            first,
+            columns,
+            if columns > self.lanes {
+                2 * self.lanes
+            } else {
+                self.lanes
+            },
+        )
+    }
+
+    fn panel<T>(&self, packed: *const T, depth: usize, panel: usize, k: usize) -> Panel<T> {
+        let (first, columns, width) = self.place(panel);
+        let data = packed.wrapping_add(first * depth + k * width);
+        Panel {
+            data,
+            wide: width > self.lanes,
+            columns,
+        }
+    }
+}
+
+/// A strided matrix to be packed: element (k, n) is at `data + k·row + n·column`.
+#[derive(Clone, Copy)]
+pub(crate) struct Matrix<T> {
     pub(crate) data: *const T,
     pub(crate) row: usize,
-    pub(crate) col: usize,
+    pub(crate) column: usize,
 }
 
-impl<T> Mat<T> {
-    /// A row-major matrix whose rows are `stride` elements apart.
-    pub(crate) fn rows(data: &[T], stride: usize) -> Self {
-        Self {
-            data: data.as_ptr(),
-            row: stride,
-            col: 1,
+impl<T: Real> Matrix<T> {
+    /// Packs rows `k .. k + depth` of one panel. One of the strides is 1.
+    ///
+    /// # Safety
+    /// The matrix has these elements; `to` has room for `depth` times the panel's width.
+    pub(crate) unsafe fn pack_panel(&self, panels: Panels, panel: usize, k: usize, depth: usize, to: *mut T) {
+        /// Rows that are transposed together: a cache line of f32.
+        const STEP: usize = 16;
+        let (first, columns, width) = panels.place(panel);
+        let from = self.data.wrapping_add(k * self.row + first * self.column);
+        unsafe {
+            if self.column == 1 {
+                for k in 0..depth {
+                    copy(from.add(k * self.row), to.add(k * width), columns);
+                    for n in columns..width {
+                        *to.add(k * width + n) = T::ZERO;
+                    }
+                }
+                return;
+            }
+            for start in (0..depth).step_by(STEP) {
+                let end = (start + STEP).min(depth);
+                for n in 0..columns {
+                    let from = from.add(n * self.column);
+                    for k in start..end {
+                        *to.add(k * width + n) = *from.add(k * self.row);
+                    }
+                }
+                for n in columns..width {
+                    for k in start..end {
+                        *to.add(k * width + n) = T::ZERO;
+                    }
+                }
+            }
         }
     }
 
-    /// The transpose.
-    pub(crate) fn t(self) -> Self {
-        Self {
-            data: self.data,
-            row: self.col,
-            col: self.row,
+    /// Packs rows `0 .. depth` of all panels.
+    ///
+    /// # Safety
+    /// As [`Matrix::pack_panel`], for all panels.
+    pub(crate) unsafe fn pack(&self, panels: Panels, depth: usize, to: *mut T) {
+        for panel in 0..panels.count() {
+            unsafe { self.pack_panel(panels, panel, 0, depth, to.add(panels.place(panel).0 * depth)) };
         }
+    }
+
+    /// [`Matrix::pack`] on all threads.
+    ///
+    /// # Safety
+    /// As [`Matrix::pack_panel`], for all panels.
+    pub(crate) unsafe fn pack_parallel(&self, panels: Panels, depth: usize, to: *mut T) {
+        if panels.size(depth) <= PACK {
+            return unsafe { self.pack(panels, depth, to) };
+        }
+        let (to, source) = (Pointer::at_address(to), Pointer::at_address(self.data.cast_mut()));
+        let (row, column) = (self.row, self.column);
+        let (_, _, width) = panels.place(0);
+        let step = (PACK / width).max(1);
+        let steps = depth.div_ceil(step);
+        (0..panels.count() * steps).into_par_iter().for_each(|task| {
+            let (panel, k) = (task / steps, task % steps * step);
+            let (first, _, width) = panels.place(panel);
+            let matrix = Matrix {
+                data: source.at(0).cast_const(),
+                row,
+                column,
+            };
+            // SAFETY: each task writes its own part of the packed panels.
+            unsafe { matrix.pack_panel(panels, panel, k, step.min(depth - k), to.at(first * depth + k * width)) };
+        });
     }
 }
 
-/// `c = alpha · a·b`, or `c += alpha · a·b`, on this thread. `c` is `m` rows of `n`, `stride` apart; `a` is m × k, `b` k × n.
+/// Copies a few elements; common lengths without a call.
 ///
 /// # Safety
-/// The matrices lie within allocations that outlive the call; `c` overlaps none of the others, and holds values when it is added to.
-pub(crate) unsafe fn gemm<T: Real>(
-    (m, n, k): (usize, usize, usize),
-    alpha: T,
-    a: Mat<T>,
-    b: Mat<T>,
-    c: *mut T,
-    stride: usize,
-    add: bool,
-) {
+/// Both addresses have `count` elements and do not overlap.
+#[inline(always)]
+pub(crate) unsafe fn copy<T: Copy>(from: *const T, to: *mut T, count: usize) {
     unsafe {
-        gemm::gemm(
-            m,
-            n,
-            k,
-            c,
-            1,
-            stride as isize,
-            add,
-            a.data,
-            a.col as isize,
-            a.row as isize,
-            b.data,
-            b.col as isize,
-            b.row as isize,
-            T::ONE,
-            alpha,
-            false,
-            false,
-            false,
-            gemm::Parallelism::None,
-        );
+        match count {
+            32 => to
+                .cast::<[T; 32]>()
+                .write_unaligned(from.cast::<[T; 32]>().read_unaligned()),
+            16 => to
+                .cast::<[T; 16]>()
+                .write_unaligned(from.cast::<[T; 16]>().read_unaligned()),
+            8 => to
+                .cast::<[T; 8]>()
+                .write_unaligned(from.cast::<[T; 8]>().read_unaligned()),
+            _ => from.copy_to_nonoverlapping(to, count),
+        }
     }
+}
+
+/// C rows from left rows given by pointers, segment by segment (see [`Left::Rows`]).
+pub(crate) struct ByRows<'a, T> {
+    /// `[segment][row]`.
+    pub(crate) left: &'a [*const T],
+    pub(crate) segments: usize,
+    /// Length of a segment.
+    pub(crate) depth: usize,
+    /// The right factor's packed panels, `segments · depth` deep.
+    pub(crate) right: *const T,
+    pub(crate) panels: Panels,
+    /// The panels to compute.
+    pub(crate) range: (usize, usize),
+    /// Where each row of C begins (column 0).
+    pub(crate) c: &'a [*mut T],
+    pub(crate) start: Start<T>,
+}
+
+impl<T: Real> Kernel<T> for ByRows<'_, T> {
+    type Output = ();
+
+    #[inline(always)]
+    unsafe fn run<S: Simd<T = T>>(self) {
+        let rows = self.c.len();
+        let total = self.segments * self.depth;
+        let group = (BLOCK / self.depth.max(1)).max(1);
+        let chunk = if group == 1 { BLOCK } else { self.depth };
+        let mut c = [std::ptr::null_mut(); 16];
+        let mut segment = 0;
+        let mut offset = 0;
+        let mut begun = false;
+        loop {
+            let segments = group.min(self.segments - segment);
+            let depth = chunk.min(self.depth - offset);
+            for index in self.range.0..self.range.1 {
+                let (first, _, _) = self.panels.place(index);
+                let panel = self
+                    .panels
+                    .panel(self.right, total, index, segment * self.depth + offset);
+                let start = match self.start {
+                    _ if begun => Start::Add,
+                    Start::Bias(bias) => Start::Bias(bias.wrapping_add(first)),
+                    other => other,
+                };
+                let mut row = 0;
+                while row < rows {
+                    let count = S::ROWS[0].min(rows - row);
+                    for (to, from) in c.iter_mut().zip(&self.c[row..row + count]) {
+                        *to = from.wrapping_add(first);
+                    }
+                    let pointers = &self.left[(segment * rows + row).min(self.left.len())..];
+                    let left = Left::Rows {
+                        pointers,
+                        stride: rows,
+                        segments,
+                        offset,
+                    };
+                    unsafe { tile::<S>(count, left, depth, panel, &c[..count], start) };
+                    row += count;
+                }
+            }
+            begun = true;
+            offset += depth;
+            if offset >= self.depth {
+                offset = 0;
+                segment += segments;
+            }
+            if segment >= self.segments {
+                break;
+            }
+        }
+    }
+}
+
+/// C rows from a left factor whose rows lie side by side (see [`Left::Columns`]).
+pub(crate) struct ByColumns<T> {
+    /// Element (row, k) is at `left + k·stride + row`.
+    pub(crate) left: *const T,
+    pub(crate) stride: usize,
+    pub(crate) rows: usize,
+    pub(crate) depth: usize,
+    pub(crate) right: *const T,
+    pub(crate) panels: Panels,
+    pub(crate) range: (usize, usize),
+    /// Element (row, column) of C is at `c + row·c_stride + column`.
+    pub(crate) c: *mut T,
+    pub(crate) c_stride: usize,
+    pub(crate) add: bool,
+}
+
+impl<T: Real> Kernel<T> for ByColumns<T> {
+    type Output = ();
+
+    #[inline(always)]
+    unsafe fn run<S: Simd<T = T>>(self) {
+        let mut c = [std::ptr::null_mut(); 16];
+        let start = if self.add { Start::Add } else { Start::Zero };
+        for index in self.range.0..self.range.1 {
+            let (first, _, _) = self.panels.place(index);
+            let panel = self.panels.panel(self.right, self.depth, index, 0);
+            let mut row = 0;
+            while row < self.rows {
+                let count = S::ROWS[0].min(self.rows - row);
+                for (i, to) in c[..count].iter_mut().enumerate() {
+                    *to = self.c.wrapping_add((row + i) * self.c_stride + first);
+                }
+                let left = Left::Columns {
+                    base: self.left.wrapping_add(row),
+                    stride: self.stride,
+                };
+                unsafe { tile::<S>(count, left, self.depth, panel, &c[..count], start) };
+                row += count;
+            }
+        }
+    }
+}
+
+/// Runs `task(first row, rows, panels)` over all of `rows` × `panels` on all threads, in pieces that are worth it.
+pub(crate) fn grid(
+    rows: usize,
+    panels: usize,
+    depth: usize,
+    width: usize,
+    task: impl Fn(usize, usize, (usize, usize)) + Sync,
+) {
+    let work = rows * panels * width * depth;
+    let wanted = (work / SMALL).clamp(1, 8 * rayon::current_num_threads());
+    if wanted == 1 {
+        return task(0, rows, (0, panels));
+    }
+    let tiles = rows.div_ceil(TASK_ROWS);
+    // With few rows the panels are shared out too.
+    let groups = wanted.div_ceil(tiles).min(panels).max(1);
+    let per = panels.div_ceil(groups);
+    let groups = panels.div_ceil(per);
+    (0..tiles * groups).into_par_iter().for_each(|i| {
+        let (tile, group) = (i / groups, i % groups);
+        let first = tile * TASK_ROWS;
+        task(
+            first,
+            TASK_ROWS.min(rows - first),
+            (group * per, (group * per + per).min(panels)),
+        );
+    });
 }

@@ -8,10 +8,13 @@ mod conv;
 mod gemm;
 mod inplace;
 mod matmul;
+mod micro;
 mod norm;
 mod pointwise;
 mod real;
 mod rows;
+mod scratch;
+mod simd;
 mod storage;
 
 pub(crate) use attention::{AttentionShape, attention_backward, attention_forward};
@@ -25,9 +28,7 @@ pub(crate) use rows::{
     add_rows, column_sums, concat, gather_rows, scatter_rows, split, sum_spatial, transpose_last, upsample,
     upsample_backward,
 };
-pub(crate) use storage::{Out, View, dispatch};
-
-/// The instruction set that the kernels of this process use: results agree to the bit within one class.
-pub fn kernel_class() -> &'static str {
-    "sse"
-}
+#[cfg(test)]
+pub(crate) use simd::Class;
+pub use simd::kernel_class;
+pub(crate) use storage::{Out, Pointer, View, dispatch};

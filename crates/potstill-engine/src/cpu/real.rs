@@ -5,6 +5,8 @@ use std::ops::{Add, AddAssign, Div, Mul, MulAssign, Neg, Sub};
 
 use candle_core::WithDType;
 
+use super::simd::{self, Kernel};
+
 /// f32 or f64.
 pub(crate) trait Real:
     WithDType
@@ -31,10 +33,12 @@ pub(crate) trait Real:
     fn abs(self) -> Self;
     fn erf(self) -> Self;
     fn max(self, other: Self) -> Self;
+    /// Runs a kernel with the instruction set in use.
+    fn run<K: Kernel<Self>>(kernel: K) -> K::Output;
 }
 
 macro_rules! real {
-    ($t:ty, $erf:path) => {
+    ($t:ty, $erf:path, $run:path) => {
         impl Real for $t {
             const ZERO: Self = 0.;
             const ONE: Self = 1.;
@@ -70,8 +74,12 @@ macro_rules! real {
             fn max(self, other: Self) -> Self {
                 if self < other { other } else { self }
             }
+            #[inline(always)]
+            fn run<K: Kernel<Self>>(kernel: K) -> K::Output {
+                $run(kernel)
+            }
         }
     };
 }
-real!(f32, libm::erff);
-real!(f64, libm::erf);
+real!(f32, libm::erff, simd::run_f32);
+real!(f64, libm::erf, simd::run_f64);

@@ -114,6 +114,10 @@ unsafe impl<T: Send> Send for Pointer<T> {}
 unsafe impl<T: Send> Sync for Pointer<T> {}
 
 impl<T> Pointer<T> {
+    pub(crate) fn at_address(address: *mut T) -> Self {
+        Self(address)
+    }
+
     /// The address of element `index`.
     pub(crate) fn at(self, index: usize) -> *mut T {
         self.0.wrapping_add(index)

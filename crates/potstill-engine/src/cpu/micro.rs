@@ -1,0 +1,236 @@
+//! The register tile that all products of matrices are made of.
+//!
+//! A tile of C, up to `S::ROWS[0]` rows by two vectors, stays in registers while the depth runs. Every element of C is
+//! one chain of multiply-adds in the order of the depth, whatever the tile's size: how work is cut into tiles and
+//! tasks never changes a result.
+
+use super::Real;
+use super::simd::Simd;
+
+/// Where a tile takes the left factor from.
+#[derive(Clone, Copy)]
+pub(crate) enum Left<'a, T> {
+    /// For each segment of the depth, one pointer per row, `stride` pointers from segment to segment; along a segment a
+    /// row is contiguous, and begins `offset` behind its pointer. The rows of a matrix are one segment, the windows of
+    /// a convolution one segment per tap.
+    Rows {
+        pointers: &'a [*const T],
+        stride: usize,
+        segments: usize,
+        offset: usize,
+    },
+    /// Rows lie side by side: element (i, k) is at `base + k·stride + i`. A transposed matrix, or a packed one.
+    Columns { base: *const T, stride: usize },
+}
+
+/// What a tile starts from.
+#[derive(Clone, Copy)]
+pub(crate) enum Start<T> {
+    Zero,
+    /// One value per column.
+    Bias(*const T),
+    /// What C holds.
+    Add,
+}
+
+/// A panel of the right factor: for each step of the depth two vectors (or one, when `wide` is false), padded by zeros.
+#[derive(Clone, Copy)]
+pub(crate) struct Panel<T> {
+    pub(crate) data: *const T,
+    pub(crate) wide: bool,
+    /// Columns of C that are written.
+    pub(crate) columns: usize,
+}
+
+/// `c = start + left·panel` for `rows` rows; row i of C begins at `c[i]`. `depth` is the length of a segment.
+///
+/// # Safety
+/// All pointers are valid for the given sizes; the instruction set is present.
+#[inline(always)]
+pub(crate) unsafe fn tile<S: Simd>(
+    rows: usize,
+    left: Left<S::T>,
+    depth: usize,
+    panel: Panel<S::T>,
+    c: &[*mut S::T],
+    start: Start<S::T>,
+) {
+    let mut first = 0;
+    while first < rows {
+        let count = S::ROWS.iter().copied().find(|&r| r <= rows - first).unwrap_or(1);
+        let c = &c[first..];
+        macro_rules! run {
+            ($rows:literal) => {
+                unsafe {
+                    match (left, panel.wide) {
+                        (
+                            Left::Rows {
+                                pointers,
+                                stride,
+                                segments,
+                                offset,
+                            },
+                            true,
+                        ) => {
+                            let pointers = pointers.get(first..).unwrap_or_default();
+                            by_rows::<S, $rows, 2>(pointers, stride, segments, offset, depth, panel, c, start)
+                        }
+                        (
+                            Left::Rows {
+                                pointers,
+                                stride,
+                                segments,
+                                offset,
+                            },
+                            false,
+                        ) => {
+                            let pointers = pointers.get(first..).unwrap_or_default();
+                            by_rows::<S, $rows, 1>(pointers, stride, segments, offset, depth, panel, c, start)
+                        }
+                        (Left::Columns { base, stride }, true) => {
+                            by_columns::<S, $rows, 2>(base.add(first), stride, depth, panel, c, start)
+                        }
+                        (Left::Columns { base, stride }, false) => {
+                            by_columns::<S, $rows, 1>(base.add(first), stride, depth, panel, c, start)
+                        }
+                    }
+                }
+            };
+        }
+        match count {
+            14 => run!(14),
+            8 => run!(8),
+            6 => run!(6),
+            4 => run!(4),
+            2 => run!(2),
+            _ => run!(1),
+        }
+        first += count;
+    }
+}
+
+#[inline(always)]
+unsafe fn begin<S: Simd, const R: usize, const V: usize>(
+    panel: Panel<S::T>,
+    c: &[*mut S::T],
+    start: Start<S::T>,
+) -> [[S::V; V]; R] {
+    unsafe {
+        let mut sums = [[S::splat(S::T::ZERO); V]; R];
+        let whole = panel.columns == V * S::LANES;
+        match start {
+            Start::Zero => {}
+            Start::Bias(bias) => {
+                let mut row = [S::splat(S::T::ZERO); V];
+                for (v, row) in row.iter_mut().enumerate() {
+                    let count = panel.columns.saturating_sub(v * S::LANES);
+                    *row = if whole {
+                        S::load(bias.add(v * S::LANES))
+                    } else {
+                        S::load_some(bias.add(v * S::LANES), count)
+                    };
+                }
+                sums = [row; R];
+            }
+            Start::Add => {
+                for r in 0..R {
+                    for v in 0..V {
+                        let from = c[r].add(v * S::LANES).cast_const();
+                        let count = panel.columns.saturating_sub(v * S::LANES);
+                        sums[r][v] = if whole {
+                            S::load(from)
+                        } else {
+                            S::load_some(from, count)
+                        };
+                    }
+                }
+            }
+        }
+        sums
+    }
+}
+
+#[inline(always)]
+unsafe fn finish<S: Simd, const R: usize, const V: usize>(sums: &[[S::V; V]; R], panel: Panel<S::T>, c: &[*mut S::T]) {
+    unsafe {
+        let whole = panel.columns == V * S::LANES;
+        for r in 0..R {
+            for v in 0..V {
+                let to = c[r].add(v * S::LANES);
+                if whole {
+                    S::store(to, sums[r][v]);
+                } else {
+                    S::store_some(to, sums[r][v], panel.columns.saturating_sub(v * S::LANES));
+                }
+            }
+        }
+    }
+}
+
+#[allow(clippy::too_many_arguments)] // a kernel's inputs, all of them plain numbers and addresses
+#[inline(always)]
+unsafe fn by_rows<S: Simd, const R: usize, const V: usize>(
+    pointers: &[*const S::T],
+    stride: usize,
+    segments: usize,
+    offset: usize,
+    depth: usize,
+    panel: Panel<S::T>,
+    c: &[*mut S::T],
+    start: Start<S::T>,
+) {
+    unsafe {
+        let mut sums = begin::<S, R, V>(panel, c, start);
+        let mut b = panel.data;
+        for segment in 0..segments {
+            let mut rows = [std::ptr::null(); R];
+            for (row, pointer) in rows.iter_mut().zip(&pointers[segment * stride..segment * stride + R]) {
+                *row = pointer.wrapping_add(offset);
+            }
+            for k in 0..depth {
+                let mut right = [S::splat(S::T::ZERO); V];
+                for (v, right) in right.iter_mut().enumerate() {
+                    *right = S::load(b.add(v * S::LANES));
+                }
+                b = b.add(V * S::LANES);
+                for r in 0..R {
+                    let a = S::splat(*rows[r].add(k));
+                    for v in 0..V {
+                        sums[r][v] = S::fma(a, right[v], sums[r][v]);
+                    }
+                }
+            }
+        }
+        finish::<S, R, V>(&sums, panel, c);
+    }
+}
+
+#[inline(always)]
+unsafe fn by_columns<S: Simd, const R: usize, const V: usize>(
+    base: *const S::T,
+    stride: usize,
+    depth: usize,
+    panel: Panel<S::T>,
+    c: &[*mut S::T],
+    start: Start<S::T>,
+) {
+    unsafe {
+        let mut sums = begin::<S, R, V>(panel, c, start);
+        let (mut a, mut b) = (base, panel.data);
+        for _ in 0..depth {
+            let mut right = [S::splat(S::T::ZERO); V];
+            for (v, right) in right.iter_mut().enumerate() {
+                *right = S::load(b.add(v * S::LANES));
+            }
+            b = b.add(V * S::LANES);
+            for r in 0..R {
+                let a = S::splat(*a.add(r));
+                for v in 0..V {
+                    sums[r][v] = S::fma(a, right[v], sums[r][v]);
+                }
+            }
+            a = a.wrapping_add(stride);
+        }
+        finish::<S, R, V>(&sums, panel, c);
+    }
+}

@@ -1,0 +1,191 @@
+//! Vectors of numbers, and the choice of the instruction set at run time.
+//!
+//! A kernel is written once, generic over [`Simd`], and compiled for every instruction set: the bodies are inlined into
+//! functions that enable it. Results are the same to the bit within one class, not across classes.
+
+#[cfg(target_arch = "x86_64")]
+mod avx2;
+#[cfg(target_arch = "x86_64")]
+mod avx512;
+pub(crate) mod math;
+mod portable;
+
+use std::sync::atomic::{AtomicU8, Ordering};
+
+pub(crate) use portable::Portable;
+
+use super::Real;
+
+/// Vectors of one instruction set and one number type. All methods require that the set is present.
+pub(crate) trait Simd: Copy + 'static {
+    type T: Real;
+    type V: Copy;
+    /// Numbers in a vector.
+    const LANES: usize;
+    /// Rows of a matrix product's register tile, largest first; the last is 1. The tile is two vectors wide.
+    const ROWS: &'static [usize];
+
+    unsafe fn splat(x: Self::T) -> Self::V;
+    unsafe fn load(from: *const Self::T) -> Self::V;
+    unsafe fn store(to: *mut Self::T, v: Self::V);
+    /// The first `count` numbers, then zeros.
+    unsafe fn load_some(from: *const Self::T, count: usize) -> Self::V;
+    unsafe fn store_some(to: *mut Self::T, v: Self::V, count: usize);
+    unsafe fn add(a: Self::V, b: Self::V) -> Self::V;
+    unsafe fn sub(a: Self::V, b: Self::V) -> Self::V;
+    unsafe fn mul(a: Self::V, b: Self::V) -> Self::V;
+    unsafe fn div(a: Self::V, b: Self::V) -> Self::V;
+    /// `a·b + c`, rounded once where the instruction set can.
+    unsafe fn fma(a: Self::V, b: Self::V, c: Self::V) -> Self::V;
+    /// `if a > b { a } else { b }`: b when either is NaN.
+    unsafe fn max(a: Self::V, b: Self::V) -> Self::V;
+    /// `if a < b { a } else { b }`: b when either is NaN.
+    unsafe fn min(a: Self::V, b: Self::V) -> Self::V;
+    unsafe fn sqrt(v: Self::V) -> Self::V;
+    unsafe fn exp(v: Self::V) -> Self::V;
+    unsafe fn erf(v: Self::V) -> Self::V;
+    /// The sum of the lanes.
+    unsafe fn total(v: Self::V) -> Self::T;
+    /// The greatest of the lanes.
+    unsafe fn greatest(v: Self::V) -> Self::T;
+}
+
+/// What the f32 polynomials need beyond arithmetic.
+pub(crate) trait Bits: Simd<T = f32> {
+    /// The nearest integer, as a float.
+    unsafe fn round(v: Self::V) -> Self::V;
+    /// `v · 2ⁿ` for integral n in -160 ..= 160, with gradual underflow and overflow to infinity.
+    unsafe fn scale(v: Self::V, n: Self::V) -> Self::V;
+    unsafe fn abs(v: Self::V) -> Self::V;
+    /// The magnitude of `v` with the sign of `sign`.
+    unsafe fn copysign(v: Self::V, sign: Self::V) -> Self::V;
+    /// `if a < b { x } else { y }`.
+    unsafe fn select_less(a: Self::V, b: Self::V, x: Self::V, y: Self::V) -> Self::V;
+}
+
+/// A computation that is compiled for every instruction set. `run` must be `#[inline(always)]`.
+pub(crate) trait Kernel<T> {
+    type Output;
+
+    /// # Safety
+    /// The instruction set of `S` is present.
+    unsafe fn run<S: Simd<T = T>>(self) -> Self::Output;
+}
+
+/// An instruction set.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub(crate) enum Class {
+    Portable = 1,
+    #[cfg(target_arch = "x86_64")]
+    Avx2 = 2,
+    #[cfg(target_arch = "x86_64")]
+    Avx512 = 3,
+}
+
+/// The class in use; 0 until it is first asked for.
+static CLASS: AtomicU8 = AtomicU8::new(0);
+
+impl Class {
+    /// What this processor has, best last.
+    pub(crate) fn available() -> Vec<Class> {
+        let mut classes = vec![Class::Portable];
+        #[cfg(target_arch = "x86_64")]
+        {
+            if is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma") {
+                classes.push(Class::Avx2);
+                if is_x86_feature_detected!("avx512f")
+                    && is_x86_feature_detected!("avx512dq")
+                    && is_x86_feature_detected!("avx512vl")
+                    && is_x86_feature_detected!("avx512bw")
+                {
+                    classes.push(Class::Avx512);
+                }
+            }
+        }
+        classes
+    }
+
+    /// The class in use.
+    #[inline]
+    pub(crate) fn current() -> Class {
+        match CLASS.load(Ordering::Relaxed) {
+            1 => Class::Portable,
+            #[cfg(target_arch = "x86_64")]
+            2 => Class::Avx2,
+            #[cfg(target_arch = "x86_64")]
+            3 => Class::Avx512,
+            _ => Self::choose(),
+        }
+    }
+
+    #[cold]
+    fn choose() -> Class {
+        let class = Self::available().pop().unwrap_or(Class::Portable);
+        CLASS.store(class as u8, Ordering::Relaxed);
+        class
+    }
+
+    /// Uses another class from here on, in all threads.
+    #[cfg(test)]
+    pub(crate) fn force(self) {
+        CLASS.store(self as u8, Ordering::Relaxed);
+    }
+
+    fn name(self) -> &'static str {
+        match self {
+            #[cfg(target_arch = "x86_64")]
+            Class::Portable => "sse",
+            #[cfg(target_arch = "aarch64")]
+            Class::Portable => "neon",
+            #[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
+            Class::Portable => "portable",
+            #[cfg(target_arch = "x86_64")]
+            Class::Avx2 => "avx2",
+            #[cfg(target_arch = "x86_64")]
+            Class::Avx512 => "avx512",
+        }
+    }
+}
+
+/// The instruction set that the kernels of this process use: `sse`, `avx2`, `avx512`, `neon` or `portable`. Results
+/// agree to the bit within one class.
+pub fn kernel_class() -> &'static str {
+    Class::current().name()
+}
+
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx512f,avx512dq,avx512vl,avx512bw,avx2,fma")]
+unsafe fn on_avx512<K: Kernel<f32>>(kernel: K) -> K::Output {
+    // SAFETY: the features are enabled here; that they are present is the caller's promise.
+    unsafe { kernel.run::<avx512::Avx512>() }
+}
+
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx2,fma")]
+unsafe fn on_avx2<K: Kernel<f32>>(kernel: K) -> K::Output {
+    // SAFETY: as above.
+    unsafe { kernel.run::<avx2::Avx2>() }
+}
+
+/// Runs a kernel with the instruction set in use.
+#[inline(always)]
+pub(crate) fn run_f32<K: Kernel<f32>>(kernel: K) -> K::Output {
+    match Class::current() {
+        // SAFETY: a class is only chosen when its features are present.
+        #[cfg(target_arch = "x86_64")]
+        Class::Avx512 => unsafe { on_avx512(kernel) },
+        // SAFETY: as above.
+        #[cfg(target_arch = "x86_64")]
+        Class::Avx2 => unsafe { on_avx2(kernel) },
+        // SAFETY: needs nothing beyond the baseline.
+        Class::Portable => unsafe { kernel.run::<Portable<f32, 4>>() },
+    }
+}
+
+/// Runs a kernel in f64: the reference, without special instructions.
+#[inline(always)]
+pub(crate) fn run_f64<K: Kernel<f64>>(kernel: K) -> K::Output {
+    // SAFETY: needs nothing beyond the baseline.
+    unsafe { kernel.run::<Portable<f64, 2>>() }
+}
