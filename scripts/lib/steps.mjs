@@ -76,7 +76,7 @@ export const STEPS = [
     ADDON,
   ),
   stamped(
-    { id: 'wasm', label: 'WASM module (wasm-pack)', seconds: 60, run: buildWasm },
+    { id: 'wasm', label: 'WASM module (wasm-pack)', seconds: 75, run: buildWasm },
     () =>
       compilerVersion() +
       fingerprint([...RUST_INPUTS, ...['wasm', 'cache', 'io', 'noise'].map((room) => `crates/potstill-${room}`)]),
