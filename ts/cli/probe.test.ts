@@ -1,0 +1,165 @@
+import { existsSync } from 'node:fs';
+import { mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { potstill } from '../../test/support/command-line.ts';
+import { writeTinyModel } from '../../test/support/tiny-model.ts';
+import { relativeError, UnetFixture } from '../../test/support/unet-fixture.ts';
+import { encodePng, loadEngine, noise, readTensors, Tensor, writeTensors } from '../native/index.ts';
+
+const engine = await loadEngine({ threads: 2 });
+const sd15 = new UnetFixture('unet_sd15_tiny');
+let folder = '';
+let model = '';
+
+const at = (name: string): string => join(folder, name);
+const read = async (file: string, name: string): Promise<{ shape: readonly number[]; values: Float32Array }> => {
+  const tensor = (await readTensors(engine, at(file), [name])).get(name) as Tensor;
+  return { shape: tensor.shape, values: await tensor.toArray() };
+};
+const gaussian = (seed: bigint, shape: readonly number[]): Tensor =>
+  noise(engine, { generator: 'torch', seeds: [seed], shape }).reshape(shape);
+
+beforeAll(async () => {
+  folder = await mkdtemp(join(tmpdir(), 'potstill-probe-'));
+  model = at('tiny');
+  await writeTinyModel(engine, model, 1);
+  const unet = await sd15.unet(engine);
+  await unet.saveFolder(join(at('sd15'), 'unet'), 'f32');
+  unet.dispose();
+  const { inputs, target } = sd15.inputs(engine, 'even');
+  await writeTensors(at('in.safetensors'), {
+    sample: inputs.sample,
+    timestep: Tensor.fromArray(engine, [...inputs.timesteps], [inputs.timesteps.length]),
+    encoder_hidden_states: inputs.encoderHiddenStates,
+    target,
+  });
+  await writeTensors(at('noise.safetensors'), { latents: gaussian(9n, [1, 4, 8, 12]) });
+});
+afterAll(() => rm(folder, { recursive: true }));
+
+describe('probe unet', () => {
+  test('writes what diffusers computes: prediction, loss and a gradient for every parameter', async () => {
+    const words = ['--model', at('sd15'), '--in', at('in.safetensors'), '--out', at('out.safetensors')];
+    const { code, out } = await potstill('probe', 'unet', ...words, '--backward', '--json');
+    expect(code).toBe(0);
+    const { loss, gradients } = sd15.case('even');
+    expect(JSON.parse(out)).toMatchObject({ out: at('out.safetensors'), loss: expect.closeTo(loss, 4) });
+    const { values } = await read('out.safetensors', 'prediction');
+    expect(relativeError(values, await sd15.tensor(engine, 'even.prediction'))).toBeLessThan(1e-4);
+    const stored = await readTensors(engine, at('out.safetensors'));
+    const names = [...stored.keys()].filter((name) => name.startsWith('grad.')).map((name) => name.slice(5));
+    expect(names.sort()).toEqual(Object.keys(gradients).sort());
+    expect(stored.get('loss')?.shape).toEqual([]);
+    expect(stored.get('grad.conv_in.weight')?.shape.slice(1)).toEqual([4, 3, 3]);
+  });
+
+  test.each([
+    ['a tensor that is missing', ['--in', 'noise.safetensors'], 'there is no tensor "sample"'],
+    ['a file that is missing', ['--in', 'nowhere.safetensors'], 'nowhere.safetensors'],
+    ['inputs for another model', ['--in', 'in.safetensors', '--model', 'tiny'], 'encoder_hidden_states has shape'],
+    ['a folder that is no model', ['--in', 'in.safetensors', '--model', '.'], 'has no unet/config.json'],
+    ['a folder that is missing', ['--in', 'in.safetensors', '--model', 'nowhere'], 'no such file or folder'],
+    ['a single file', ['--in', 'in.safetensors', '--model', 'in.safetensors'], 'single file is not built yet'],
+    ['adapters', ['--in', 'in.safetensors', '--lora', 'a:1'], '--lora is not built yet'],
+    ['quantization', ['--in', 'in.safetensors', '--quantize', 'nf4'], '--quantize is not built yet'],
+    ['bf16', ['--in', 'in.safetensors', '--dtype', 'bf16'], '--dtype bf16 is not built yet'],
+    ['another device', ['--in', 'in.safetensors', '--device', 'cuda'], '--device cuda is not built yet'],
+  ])('refuses %s by name, exits with 2 and writes nothing', async (_, options, message) => {
+    const words = options.map((word, i) => (['--in', '--model'].includes(options[i - 1] ?? '') ? at(word) : word));
+    const model = words.includes('--model') ? [] : ['--model', at('sd15')];
+    const { code, err } = await potstill('probe', 'unet', ...model, ...words, '--out', at('none.safetensors'));
+    expect(err).toContain(message);
+    expect(code).toBe(2);
+    expect(existsSync(at('none.safetensors'))).toBe(false);
+  });
+
+  test('a truncated or hostile file is refused with its name', async () => {
+    const whole = await readFile(at('in.safetensors'));
+    const claims = Buffer.alloc(16);
+    claims.writeBigUInt64LE(2n ** 60n);
+    for (const [name, bytes] of [
+      ['truncated', whole.subarray(0, whole.length - 10)],
+      ['hostile', claims],
+      ['empty', Buffer.alloc(0)],
+    ] as const) {
+      await writeFile(at(name), bytes);
+      const words = ['--model', at('sd15'), '--in', at(name), '--out', at('none.safetensors')];
+      const { code, err } = await potstill('probe', 'unet', ...words);
+      expect(err).toContain(at(name));
+      expect(code, name).toBe(2);
+    }
+  });
+});
+
+test('probe text writes token ids and encoded prompts', async () => {
+  await writeFile(at('prompts.json'), '["a red apple", ""]');
+  const words = ['--model', model, '--prompts', at('prompts.json'), '--out', at('text.safetensors')];
+  expect(await potstill('probe', 'text', ...words)).toMatchObject({ code: 0 });
+  expect((await read('text.safetensors', 'encoder_hidden_states')).shape).toEqual([2, 77, 32]);
+  const { shape, values } = await read('text.safetensors', 'token_ids');
+  expect(shape).toEqual([2, 77]);
+  expect(values[77 + 1]).toBe(values[76]); // an empty prompt is its end, repeated
+  await writeFile(at('prompts.json'), '"a red apple"');
+  expect(await potstill('probe', 'text', ...words)).toMatchObject({ code: 2 });
+});
+
+test('probe vae encodes pictures and decodes latents, and refuses sides that are no multiples of 8', async () => {
+  const picture = async (name: string, height: number): Promise<void> =>
+    writeFile(at(name), await encodePng(gaussian(4n, [1, 3, height, 24])));
+  await picture('good.png', 16);
+  await picture('odd.png', 17);
+  const encode = (name: string): string[] => ['--encode', at(name), '--out', at('latents.safetensors')];
+  expect(await potstill('probe', 'vae', '--model', model, ...encode('good.png'))).toMatchObject({ code: 0 });
+  expect((await read('latents.safetensors', 'latents')).shape).toEqual([1, 4, 2, 3]);
+  const decode = ['--decode', at('latents.safetensors'), '--out', at('decoded.safetensors')];
+  expect(await potstill('probe', 'vae', '--model', model, ...decode)).toMatchObject({ code: 0 });
+  expect((await read('decoded.safetensors', 'decoded')).shape).toEqual([1, 3, 16, 24]);
+
+  const refused = await potstill('probe', 'vae', '--model', model, ...encode('odd.png'));
+  expect(refused).toMatchObject({ code: 2, err: expect.stringContaining(at('odd.png')) });
+  expect(await potstill('probe', 'vae', '--model', model, '--out', at('x'))).toMatchObject({ code: 2 });
+});
+
+test('probe noise gives the bits of torch, in the shape asked for', async () => {
+  const words = (shape: string): string[] => ['--seed', '0', '--shape', shape, '--generator', 'torch'];
+  expect(await potstill('probe', 'noise', ...words('4'), '--out', at('randn.safetensors'))).toMatchObject({ code: 0 });
+  const { shape, values } = await read('randn.safetensors', 'noise');
+  expect(shape).toEqual([4]);
+  expect([...values]).toEqual([1.5409961, -0.2934289, -2.1787894, 0.56843126].map(Math.fround));
+  for (const bad of ['0', '4,-1', '4,x', '99999,99999,99']) {
+    expect(await potstill('probe', 'noise', ...words(bad), '--out', at('x'))).toMatchObject({ code: 2 });
+  }
+  expect(await potstill('probe', 'noise', '--seed', '-1', '--shape', '4', '--out', at('x'))).toMatchObject({ code: 2 });
+});
+
+describe('probe sample', () => {
+  const sample = (...more: string[]): ReturnType<typeof potstill> =>
+    potstill(
+      ...['probe', 'sample', '--model', model, '--prompt', 'a red apple', '--latents', at('noise.safetensors')],
+      ...['--steps', '3', '--guidance', '4', '--out', at('sampled.safetensors'), ...more],
+    );
+
+  test.each(['ddim', 'euler'])('steps noise to latents of its shape: %s', async (sampler) => {
+    expect(await sample('--sampler', sampler)).toMatchObject({ code: 0 });
+    const first = await read('sampled.safetensors', 'latents');
+    expect(first.shape).toEqual([1, 4, 8, 12]);
+    expect(first.values.every(Number.isFinite)).toBe(true);
+    await sample('--sampler', sampler);
+    expect((await read('sampled.safetensors', 'latents')).values).toEqual(first.values);
+    await sample('--sampler', sampler, '--uncond', 'zeros');
+    expect((await read('sampled.safetensors', 'latents')).values).not.toEqual(first.values);
+  });
+
+  test.each([
+    [['--sampler', 'dpmpp-2m'], '--sampler dpmpp-2m is not built yet'],
+    [['--sampler', 'heun'], 'Allowed choices are'],
+    [['--karras'], '--karras is not built yet'],
+    [['--steps', '0'], 'whole number'],
+    [['--steps', '2000'], 'steps 2000'],
+    [['--uncond', 'zeros', '--negative', 'a dog'], '--uncond'],
+  ])('refuses %s', async (words, message) => {
+    expect(await sample(...words)).toMatchObject({ code: 2, err: expect.stringContaining(message) });
+  });
+});

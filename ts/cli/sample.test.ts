@@ -1,0 +1,66 @@
+import { existsSync } from 'node:fs';
+import { mkdtemp, readFile, rm } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { afterAll, beforeAll, expect, test } from 'vitest';
+import { potstill } from '../../test/support/command-line.ts';
+import { writeTinyModel } from '../../test/support/tiny-model.ts';
+import { loadEngine, readPicture } from '../native/index.ts';
+
+const engine = await loadEngine({ threads: 2 });
+let folder = '';
+
+beforeAll(async () => {
+  folder = await mkdtemp(join(tmpdir(), 'potstill-sample-'));
+  await writeTinyModel(engine, join(folder, 'model'), 1);
+});
+afterAll(() => rm(folder, { recursive: true }));
+
+const sample = (...words: string[]): ReturnType<typeof potstill> =>
+  potstill('sample', '--model', join(folder, 'model'), '--steps', '2', ...words);
+
+test('writes a picture per prompt and seed, with its settings, and a grid', async () => {
+  const out = join(folder, 'pictures');
+  const words = ['--prompt', 'a red apple', '--prompt', 'Äpfel 犬', '--seed', '1,2', '--size', '96x64', '--grid'];
+  const { code, out: text } = await sample(...words, '--guidance', '3', '--out', out, '--json');
+  expect(code).toBe(0);
+  const { images, grid } = JSON.parse(text) as { images: { file: string; seed: string }[]; grid: string };
+  expect(images.map(({ file }) => file)).toEqual(
+    ['00-a-red-apple-1.png', '00-a-red-apple-2.png', '01-apfel-1.png', '01-apfel-2.png'].map((name) => join(out, name)),
+  );
+  expect((await readPicture(engine, grid)).shape).toEqual([1, 3, 128, 192]);
+  const first = await readFile(images[0]?.file ?? '');
+  expect(first.toString('latin1')).toContain(
+    'tEXtparameters\0a red apple\nSteps: 2, Sampler: ddim, Spacing: leading, CFG scale: 3, Seed: 1, Size: 96x64',
+  );
+  const third = await readFile(images[2]?.file ?? '');
+  expect(third.toString('utf8')).toContain('Äpfel 犬');
+  expect((await readPicture(engine, images[2]?.file ?? '')).shape).toEqual([1, 3, 64, 96]);
+  expect(first.equals(await readFile(images[1]?.file ?? ''))).toBe(false);
+});
+
+test('the size is that of the model unless given, and the same seed gives the same picture', async () => {
+  const words = ['--prompt', 'a dog', '--guidance', '1', '--sampler', 'euler'];
+  await sample(...words, '--out', join(folder, 'a'));
+  const { out } = await sample(...words, '--out', join(folder, 'b'));
+  expect(out).toContain('00-a-dog-0.png');
+  const [a, b] = await Promise.all(['a', 'b'].map((name) => readFile(join(folder, name, '00-a-dog-0.png'))));
+  expect(a?.equals(b ?? Buffer.alloc(0))).toBe(true);
+  expect((await readPicture(engine, join(folder, 'a', '00-a-dog-0.png'))).shape).toEqual([1, 3, 64, 64]);
+});
+
+test.each([
+  [['--prompt', 'x', '--size', '60x64'], 'Both sides must be multiples of 8'],
+  [['--prompt', 'x', '--size', 'big'], 'WIDTHxHEIGHT'],
+  [[], '--prompt'],
+  [['--prompt', 'x', '--lora', 'a.safetensors:1'], '--lora is not built yet'],
+  [['--prompt', 'x', '--base-steps', '2'], '--base-steps is not built yet'],
+  [['--prompt', 'x', '--sampler', 'lcm'], '--sampler lcm is not built yet'],
+  [['--prompt', 'x', '--seed', '1,-2'], 'Seeds are whole numbers'],
+  [['--prompt', 'x', '--vae', '/nowhere'], '/nowhere'],
+])('refuses %s with exit code 2 and no picture', async (words, message) => {
+  const out = join(folder, 'none');
+  const result = await sample(...words, '--out', out);
+  expect(result).toMatchObject({ code: 2, err: expect.stringContaining(message) });
+  expect(existsSync(out)).toBe(false);
+});
