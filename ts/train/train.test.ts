@@ -2,8 +2,8 @@ import { cpSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync }
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { writeTinyImages } from '../../test/support/tiny-data.ts';
 import { writeEchoUnet } from '../../test/support/echo-unet.ts';
+import { writeTinyImages } from '../../test/support/tiny-data.ts';
 import { writeTinyModel } from '../../test/support/tiny-model.ts';
 import { interruptedError } from '../errors.ts';
 import { loadEngine } from '../native/index.ts';
@@ -28,6 +28,7 @@ beforeAll(async () => {
 afterAll(() => rmSync(folder, { recursive: true }));
 
 const cfg = { id: 'cfg', guidance: 5 };
+const sampling = { every: 4, prompts: ['a red picture'], sampler: 'ddim', steps: 2, guidance: 3, seeds: [1, 2] };
 const teachers = [
   { id: 'a', model: 'teacher-a', weight: 3 },
   { id: 'b', model: 'teacher-b', weight: 1 },
@@ -107,7 +108,14 @@ describe('train', () => {
   it(
     'distils two guided teachers, logs both, and needs only their caches',
     async () => {
-      await run(recipe('distil', { method: cfg, teachers }));
+      await run(recipe('distil', { method: cfg, teachers, sampling }));
+      expect(readdirSync(join(folder, 'distil', 'samples'))).toEqual(['step-000004', 'step-000006']);
+      for (const step of ['step-000004', 'step-000006']) {
+        expect(readdirSync(join(folder, 'distil', 'samples', step))).toEqual([
+          'prompt-00-seed-1.png',
+          'prompt-00-seed-2.png',
+        ]);
+      }
       for (const line of await metricsOf('distil')) {
         expect(Object.keys(line)).toEqual(expect.arrayContaining(['loss/a', 'loss/b']));
       }

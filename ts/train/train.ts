@@ -7,6 +7,7 @@ import { type Assembly, assemble } from './assemble.ts';
 import { pruneCheckpoints } from './checkpoints.ts';
 import { runLoop } from './loop.ts';
 import { openRunFolder, type RunFolder } from './run-folder.ts';
+import { RunSamples } from './run-samples.ts';
 import { readSeals, type Seals } from './seals.ts';
 import { loadState, saveState } from './state.ts';
 import { Trainer, type TrainerParts } from './trainer.ts';
@@ -53,9 +54,10 @@ export async function train(recipe: ResolvedRecipe, options: TrainOptions): Prom
   const assembly = await assemble(engine, recipe, cache);
   try {
     const seals = await readSeals(cache.plans);
+    const samples = await samplesOf(engine, recipe, run, assembly, options);
     const release = await run.claim();
     try {
-      return await trainIn(run, recipe, assembly, seals, options);
+      return await trainIn(run, recipe, { ...assembly, samples }, seals, options);
     } finally {
       await release();
     }
@@ -72,10 +74,21 @@ function dispose({ parts: { student, optimizers, ema } }: Assembly): void {
   ema?.dispose();
 }
 
+async function samplesOf(
+  engine: Engine,
+  { student: { model }, sampling }: ResolvedRecipe,
+  { samples: folder }: RunFolder,
+  { parts }: Assembly,
+  { progress, signal }: TrainOptions,
+): Promise<RunSamples | undefined> {
+  if (sampling === undefined) return undefined;
+  return RunSamples.open({ engine, model, sampling, folder, parts, progress, signal });
+}
+
 async function trainIn(
   run: RunFolder,
   recipe: ResolvedRecipe,
-  { parts, validation }: Assembly,
+  { parts, validation, samples }: Assembly & { readonly samples: RunSamples | undefined },
   cache: Seals,
   { progress, signal }: TrainOptions,
 ): Promise<TrainResult> {
@@ -83,6 +96,7 @@ async function trainIn(
   const before = run.resumeFrom && (await loadState(run.resumeFrom, parts, cache, progress));
   const trainer = new Trainer(parts);
   const every = recipe.training.validation?.every;
+  const samplesEvery = recipe.sampling?.every;
   const result = await runLoop({
     update: (number) => trainer.update(number),
     steps: parts.steps,
@@ -96,7 +110,7 @@ async function trainIn(
       await pruneCheckpoints(run.checkpoints, checkpoint.keep);
     },
     validation: validation && every ? { every, measure: (step) => validation.measure(step) } : undefined,
-    sampling: undefined,
+    sampling: samples && samplesEvery ? { every: samplesEvery, draw: (step) => samples.draw(step) } : undefined,
     signal,
     progress,
   });
