@@ -39,3 +39,44 @@ export function decodeSafetensors(file: Buffer): Map<string, TestTensor> {
   }
   return tensors;
 }
+
+/** A tensor of any type as it lies in a file. */
+export interface StoredTensor {
+  readonly dtype: string;
+  readonly shape: readonly number[];
+  /** A view: what is written to it, is written to the file's bytes. */
+  readonly bytes: Buffer;
+}
+
+/** Every tensor of a safetensors file, by the format's specification and not by the code under test. */
+export function viewSafetensors(file: Buffer): Map<string, StoredTensor> {
+  const start = 8 + Number(file.readBigUInt64LE());
+  const header = JSON.parse(file.subarray(8, start).toString('utf8')) as Record<
+    string,
+    { dtype: string; shape: number[]; data_offsets: [number, number] }
+  >;
+  const entries = Object.entries(header).filter(([name]) => name !== '__metadata__');
+  return new Map(
+    entries.map(
+      ([
+        name,
+        {
+          dtype,
+          shape,
+          data_offsets: [from, to],
+        },
+      ]) => [name, { dtype, shape, bytes: file.subarray(start + from, start + to) }],
+    ),
+  );
+}
+
+/** The numbers of an f16 tensor. */
+export function halves({ dtype, bytes }: StoredTensor): number[] {
+  if (dtype !== 'F16') throw new Error(`it is ${dtype}`);
+  return Array.from({ length: bytes.length / 2 }, (_, index) => {
+    const bits = bytes.readUInt16LE(2 * index);
+    const [exponent, fraction] = [(bits >> 10) & 0x1f, bits & 0x3ff];
+    const magnitude = exponent === 0 ? fraction * 2 ** -24 : (1 + fraction / 1024) * 2 ** (exponent - 15);
+    return bits & 0x8000 ? -magnitude : magnitude;
+  });
+}

@@ -6,7 +6,7 @@ import type { ReportBytes } from './verify.ts';
 /** What the WASM module exports, as far as it is used here. */
 interface WasmModule {
   initSync(options: { readonly module: Uint8Array }): unknown;
-  verify(source: FolderSource, level: number, progress: (done: number, total: number) => void): string;
+  verify(source: FolderSource, level: number, progress: ReportBytes): string;
 }
 
 /** Both levels that need no model. */
@@ -20,10 +20,9 @@ export async function verifyInWasm(cache: string, report: ReportBytes, signal?: 
   const wasm = await loaded;
   using source = new FolderSource(cache);
   try {
-    return wasm.verify(source, LEVEL, (done, total) => {
-      report(done, total);
-      signal?.throwIfAborted();
-    });
+    const json = wasm.verify(source, LEVEL, report);
+    signal?.throwIfAborted();
+    return json;
   } catch (thrown) {
     throw asError(thrown, cache);
   }

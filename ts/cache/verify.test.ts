@@ -1,0 +1,176 @@
+import { cpSync, mkdirSync, readFileSync, renameSync, rmSync, symlinkSync, truncateSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { viewSafetensors } from '../../test/support/safetensors.ts';
+import { makeTinyProject, type TinyProject } from '../../test/support/tiny-project.ts';
+import { addon, loadEngine, unwrap } from '../native/index.ts';
+import { buildCache } from './build-cache.ts';
+import { verifyCache } from './verify.ts';
+
+let project: TinyProject;
+let cache: string;
+
+beforeAll(async () => {
+  const engine = await loadEngine();
+  project = await makeTinyProject(engine);
+  await buildCache(await project.recipe(), { engine });
+  cache = join(project.folder, 'cache');
+});
+afterAll(() => project[Symbol.dispose]());
+
+/** Codes that both backends find in a folder; fails when their reports differ in a byte. */
+async function codesIn(folder: string): Promise<string[]> {
+  const native = await verifyCache(folder, { backend: 'native' });
+  const wasm = await verifyCache(folder, { backend: 'wasm' });
+  expect(wasm.json).toBe(native.json);
+  expect([native.backend, wasm.backend]).toEqual(['native', 'wasm']);
+  const codes = new Set(native.report.findings.map(({ component, code }) => `${component}: ${code}`));
+  expect(native.report.verdict).toBe(native.report.findings.some((f) => f.severity === 'error') ? 'damaged' : 'ok');
+  return [...codes].sort();
+}
+
+const SHARD = 'shard-00001.safetensors';
+
+/** Changes bytes of the first teacher's second shard. */
+function inShard(folder: string, change: (tensors: ReturnType<typeof viewSafetensors>) => void): void {
+  const path = join(folder, 'teachers/first', SHARD);
+  const bytes = readFileSync(path);
+  change(viewSafetensors(bytes));
+  writeFileSync(path, bytes);
+}
+
+/** What someone does who hides a change: the digests are made anew. */
+async function sealAgain(folder: string): Promise<void> {
+  rmSync(join(folder, 'teachers/first/seal.json'));
+  const plan = readFileSync(join(folder, 'teachers/first/plan.json'), 'utf8');
+  const builder = unwrap(await addon().beginCache(folder, plan));
+  unwrap(await builder.seal());
+}
+
+/** Exchanges the first two records of a tensor, each of 2·4·8·8 bytes. */
+function swapRecords(bytes: Buffer): void {
+  const size = 512;
+  const first = Buffer.from(bytes.subarray(0, size));
+  bytes.copyWithin(0, size, 2 * size);
+  first.copy(bytes, size);
+}
+
+const DAMAGES: readonly [string, (folder: string) => void | Promise<void>, readonly string[]][] = [
+  [
+    'a bit flipped',
+    (folder) =>
+      inShard(folder, (tensors) => {
+        const bytes = tensors.get('cond')?.bytes;
+        bytes?.writeUInt8((bytes.readUInt8(1000) ^ 1) & 0xff, 1000);
+      }),
+    ['teachers/first: shard-digest'],
+  ],
+  [
+    'the end of a file cut off',
+    (folder) => truncateSync(join(folder, 'latents/shard-00000.safetensors'), 3000),
+    ['latents: shard-header', 'latents: shard-size'],
+  ],
+  ['a shard deleted', (folder) => rmSync(join(folder, 'teachers/second', SHARD)), ['teachers/second: shard-missing']],
+  [
+    'predictions exchanged, the digests made anew',
+    async (folder) => {
+      inShard(folder, (tensors) => swapRecords(tensors.get('cond')?.bytes ?? Buffer.alloc(0)));
+      await sealAgain(folder);
+    },
+    ['teachers/first: prediction-swapped'],
+  ],
+  [
+    'a timestep changed, the digests made anew',
+    async (folder) => {
+      inShard(folder, (tensors) => tensors.get('timestep')?.bytes.writeUInt8(1, 0));
+      await sealAgain(folder);
+    },
+    ['teachers/first: timestep-mismatch'],
+  ],
+  [
+    'a NaN, the digests made anew',
+    async (folder) => {
+      inShard(folder, (tensors) => tensors.get('uncond')?.bytes.writeUInt16LE(0x7e00, 40));
+      await sealAgain(folder);
+    },
+    ['teachers/first: not-finite'],
+  ],
+  [
+    'a plan edited to another seed',
+    (folder) => {
+      const path = join(folder, 'teachers/first/plan.json');
+      writeFileSync(path, readFileSync(path, 'utf8').replace('"baseSeed":42', '"baseSeed":43'));
+    },
+    ['teachers/first: plan-edited', 'teachers/first: seed-mismatch'],
+  ],
+  [
+    'a plan that is no JSON',
+    (folder) => writeFileSync(join(folder, 'teachers/first/plan.json'), '{"format":'),
+    ['teachers/first: plan-invalid'],
+  ],
+  [
+    'an unfinished build',
+    (folder) => {
+      rmSync(join(folder, 'teachers/first/seal.json'));
+      rmSync(join(folder, 'teachers/first', SHARD));
+      writeFileSync(join(folder, 'teachers/first/.potstill-a1.tmp'), 'half');
+    },
+    ['teachers/first: leftover', 'teachers/first: shard-missing', 'teachers/first: unsealed'],
+  ],
+  [
+    'a header of eight exabytes',
+    (folder) => writeFileSync(join(folder, 'text/shard-00000.safetensors'), Buffer.alloc(64, 0xff)),
+    ['text: shard-header', 'text: shard-size'],
+  ],
+  [
+    'a link out of the cache',
+    (folder) => {
+      const path = join(folder, 'text/shard-00000.safetensors');
+      renameSync(path, join(folder, '../text.moved'));
+      symlinkSync('../../text.moved', path);
+    },
+    ['text: unreadable'],
+  ],
+  [
+    'files that belong to nothing',
+    (folder) => {
+      mkdirSync(join(folder, 'teachers/..hidden'), { recursive: true });
+      writeFileSync(join(folder, 'teachers/..hidden/plan.json'), '{}');
+      writeFileSync(join(folder, 'latents/notes.txt'), 'mine');
+    },
+    ['latents: file-unknown'],
+  ],
+];
+
+describe('verifyCache', () => {
+  it('finds nothing in a good cache, the same nothing by both backends', async () => {
+    expect(await codesIn(cache)).toEqual([]);
+    const { report } = await verifyCache(cache);
+    expect(report.components.map(({ component, records }) => [component, records])).toEqual([
+      ['latents', 6],
+      ['text', 7],
+      ['teachers/first', 144],
+      ['teachers/second', 144],
+    ]);
+  });
+
+  it.each(DAMAGES)('finds %s, by both backends in the same words', async (_, damage, codes) => {
+    const folder = join(project.folder, 'damaged', 'cache');
+    rmSync(join(project.folder, 'damaged'), { recursive: true, force: true });
+    cpSync(cache, folder, { recursive: true });
+    await damage(folder);
+    const found = await codesIn(folder);
+    expect(found).toEqual(expect.arrayContaining([...codes]));
+  });
+
+  it.each(['native', 'wasm'] as const)('refuses what is no cache (%s)', async (backend) => {
+    const folder = join(project.folder, 'pictures');
+    await expect(verifyCache(folder, { backend })).rejects.toMatchObject({ code: 'ERR_CACHE_MISSING', kind: 'input' });
+    await expect(verifyCache(project.recipeFile, { backend })).rejects.toMatchObject({ what: 'is not a folder' });
+  });
+
+  it('ends when it is interrupted', async () => {
+    const signal = AbortSignal.abort(new Error('stop'));
+    await expect(verifyCache(cache, { backend: 'native', signal })).rejects.toThrow('stop');
+  });
+});
