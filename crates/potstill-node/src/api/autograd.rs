@@ -24,8 +24,10 @@ impl Engine {
                 .enumerate()
                 .map(|(i, leaf)| match gradients.take(leaf) {
                     Some(gradient) => Ok(Value::constant(gradient)),
-                    None => Err(OpError::input("ERR_GRADIENT_GRAPH", format!("the loss does not depend on leaf {i}"))
-                        .remedy("Leaves are outputs of modules run with grad, and tensors made by leaf().")),
+                    None => Err(
+                        OpError::input("ERR_GRADIENT_GRAPH", format!("the loss does not depend on leaf {i}"))
+                            .remedy("Leaves are outputs of modules run with grad, and tensors made by leaf()."),
+                    ),
                 })
                 .collect()
         });

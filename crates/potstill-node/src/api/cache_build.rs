@@ -130,11 +130,17 @@ impl Engine {
 
 fn append(writer: &mut ShardWriter, cache: &str, field: &str, values: &[f32], labels: &[String]) -> Result<()> {
     if labels.is_empty() || !values.len().is_multiple_of(labels.len()) {
-        return Err(OpError::bug(format!("{} values are no {} records of {field}", values.len(), labels.len())));
+        return Err(OpError::bug(format!(
+            "{} values are no {} records of {field}",
+            values.len(),
+            labels.len()
+        )));
     }
     for (record, label) in values.chunks(values.len() / labels.len()).zip(labels) {
         writer.put(field, record).map_err(|error| match error {
-            CacheError::NotFinite { value, index, dtype, .. } => not_finite(label, field, value, index, dtype),
+            CacheError::NotFinite {
+                value, index, dtype, ..
+            } => not_finite(label, field, value, index, dtype),
             other => cache_error(cache)(other),
         })?;
     }
@@ -143,7 +149,10 @@ fn append(writer: &mut ShardWriter, cache: &str, field: &str, values: &[f32], la
 
 fn not_finite(label: &str, field: &str, value: f32, index: usize, dtype: &str) -> OpError {
     let (what, remedy) = match value.is_finite() {
-        true => (format!("{value} at value {index} of {field} is beyond what {dtype} holds"), "Set cache.dtype to \"f32\"."),
+        true => (
+            format!("{value} at value {index} of {field} is beyond what {dtype} holds"),
+            "Set cache.dtype to \"f32\".",
+        ),
         false => (
             format!("value {index} of {field} is {value}"),
             "The model computes no numbers here: try its weights in f32, and check that they are whole.",

@@ -46,15 +46,21 @@ pub fn cache_draws(rule: DrawRule, keys: Vec<DrawKey>) -> Outcome<Draws> {
 }
 
 fn draws_of(rule: &DrawRule, keys: &[DrawKey]) -> Result<Draws> {
-    let invalid = |error: &dyn std::fmt::Display| OpError::bug(format!("a plan that was checked has an invalid draw: {error}"));
+    let invalid =
+        |error: &dyn std::fmt::Display| OpError::bug(format!("a plan that was checked has an invalid draw: {error}"));
     let range = TimestepRange::new(rule.from, rule.to).map_err(|error| invalid(&error))?;
     let mut seeds = Vec::with_capacity(keys.len());
     let mut timesteps = Vec::with_capacity(keys.len());
     for DrawKey { image, view, draw } in keys {
         let view: View = view.parse().map_err(|error| invalid(&error))?;
         let seed = draw_seed(image, &view, *draw, rule.base_seed as u64);
-        timesteps.push(f64::from(stratified_timestep(seed, *draw, rule.draws, range).map_err(|error| invalid(&error))?));
+        timesteps.push(f64::from(
+            stratified_timestep(seed, *draw, rule.draws, range).map_err(|error| invalid(&error))?,
+        ));
         seeds.push(seed);
     }
-    Ok(Draws { seeds: BigUint64Array::new(seeds), timesteps: Float64Array::new(timesteps) })
+    Ok(Draws {
+        seeds: BigUint64Array::new(seeds),
+        timesteps: Float64Array::new(timesteps),
+    })
 }

@@ -73,11 +73,16 @@ impl Engine {
 fn planes(image: &ImageView) -> Result<(u32, u32, Vec<f32>)> {
     let (digest, pixels) = open(&image.path)?;
     if digest != image.digest {
-        return Err(OpError::input("ERR_IMAGE_CHANGED", "changed while the cache was being built")
-            .at(&image.path)
-            .remedy("Run the command again: the image is then cached as it is now."));
+        return Err(
+            OpError::input("ERR_IMAGE_CHANGED", "changed while the cache was being built")
+                .at(&image.path)
+                .remedy("Run the command again: the image is then cached as it is now."),
+        );
     }
-    let view: View = image.view.parse().map_err(|error| OpError::bug(format!("{error}")).at(&image.path))?;
+    let view: View = image
+        .view
+        .parse()
+        .map_err(|error| OpError::bug(format!("{error}")).at(&image.path))?;
     let cropped = pixels
         .cover_crop((view.width, view.height), (view.left, view.top))
         .map_err(|error| OpError::from(error).at(&image.path))?;
@@ -88,14 +93,23 @@ fn planes(image: &ImageView) -> Result<(u32, u32, Vec<f32>)> {
 /// One reading of the file serves the digest and the decoder.
 fn open(path: &str) -> Result<(String, Pixels)> {
     let unreadable = |what: String| {
-        OpError::input("ERR_IMAGE", what).at(path).remedy("Replace the image, or take it and its caption out of the folder.")
+        OpError::input("ERR_IMAGE", what)
+            .at(path)
+            .remedy("Replace the image, or take it and its caption out of the folder.")
     };
-    let size = std::fs::metadata(Path::new(path)).map_err(|error| unreadable(format!("cannot be read: {error}")))?.len();
+    let size = std::fs::metadata(Path::new(path))
+        .map_err(|error| unreadable(format!("cannot be read: {error}")))?
+        .len();
     if size > MAX_FILE_BYTES {
-        return Err(unreadable(format!("has {size} bytes; at most {MAX_FILE_BYTES} are read")));
+        return Err(unreadable(format!(
+            "has {size} bytes; at most {MAX_FILE_BYTES} are read"
+        )));
     }
     let bytes = std::fs::read(path).map_err(|error| unreadable(format!("cannot be read: {error}")))?;
     let pixels = Pixels::decode(&bytes, ImageLimits::default()).map_err(|error| unreadable(error.to_string()))?;
-    let digest = Sha256::digest(&bytes).iter().map(|byte| format!("{byte:02x}")).collect();
+    let digest = Sha256::digest(&bytes)
+        .iter()
+        .map(|byte| format!("{byte:02x}"))
+        .collect();
     Ok((digest, pixels))
 }

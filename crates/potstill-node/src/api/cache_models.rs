@@ -10,8 +10,13 @@ use potstill_models::{Model, ModelKind, SEQUENCE_LENGTH, TextConfig};
 use crate::core::{OpError, Result, run_job};
 
 /// Files of a tokenizer, those that are there of all that its loader looks at.
-const TOKENIZER_FILES: [&str; 5] =
-    ["merges.txt", "special_tokens_map.json", "tokenizer.json", "tokenizer_config.json", "vocab.json"];
+const TOKENIZER_FILES: [&str; 5] = [
+    "merges.txt",
+    "special_tokens_map.json",
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "vocab.json",
+];
 
 /// Files of one component.
 #[napi(object)]
@@ -82,7 +87,11 @@ pub fn inspect_unet(env: &Env, folder: String) -> napi::Result<Object<'_>> {
     run_job(env, "model", move || {
         let model = Model::open(Path::new(&folder))?;
         let schedule = model.schedule();
-        let hex = schedule.alphas_cumprod().iter().flat_map(|a| a.to_le_bytes()).map(|byte| format!("{byte:02x}"));
+        let hex = schedule
+            .alphas_cumprod()
+            .iter()
+            .flat_map(|a| a.to_le_bytes())
+            .map(|byte| format!("{byte:02x}"));
         Ok(UnetOnDisk {
             files: files(&model, "unet")?,
             kind: model.kind().name().to_owned(),
@@ -118,14 +127,23 @@ pub fn inspect_text(env: &Env, folder: String) -> napi::Result<Object<'_>> {
             ModelKind::Sd15 => &[""],
             ModelKind::Sdxl => &["", "_2"],
         };
-        let mut facts = TextOnDisk { encoders: Vec::new(), tokens: narrow(SEQUENCE_LENGTH)?, width: 0, pooled: None };
+        let mut facts = TextOnDisk {
+            encoders: Vec::new(),
+            tokens: narrow(SEQUENCE_LENGTH)?,
+            width: 0,
+            pooled: None,
+        };
         for suffix in suffixes {
             let name = format!("text_encoder{suffix}");
             let files = files(&model, &name)?;
             let config = TextConfig::read(Path::new(&files.config))?;
             facts.width += narrow(config.hidden_size)?;
             // SDXL pools the second encoder; SD1.5 has none.
-            facts.pooled = if suffix.is_empty() { None } else { config.projection.map(narrow).transpose()? };
+            facts.pooled = if suffix.is_empty() {
+                None
+            } else {
+                config.projection.map(narrow).transpose()?
+            };
             let tokenizer = tokenizer_files(&model.folder().join(format!("tokenizer{suffix}")));
             facts.encoders.push(EncoderOnDisk { files, tokenizer });
         }
@@ -136,11 +154,19 @@ pub fn inspect_text(env: &Env, folder: String) -> napi::Result<Object<'_>> {
 fn files(model: &Model, component: &str) -> Result<ComponentFiles> {
     let weights = model.weight_files(component)?;
     let config = model.folder().join(component).join("config.json");
-    Ok(ComponentFiles { config: text(config), weights: weights.into_iter().map(text).collect() })
+    Ok(ComponentFiles {
+        config: text(config),
+        weights: weights.into_iter().map(text).collect(),
+    })
 }
 
 fn tokenizer_files(folder: &Path) -> Vec<String> {
-    TOKENIZER_FILES.map(|name| folder.join(name)).into_iter().filter(|path| path.is_file()).map(text).collect()
+    TOKENIZER_FILES
+        .map(|name| folder.join(name))
+        .into_iter()
+        .filter(|path| path.is_file())
+        .map(text)
+        .collect()
 }
 
 fn text(path: PathBuf) -> String {

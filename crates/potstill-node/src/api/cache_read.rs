@@ -25,7 +25,10 @@ pub fn open_cache(env: &Env, cache: String, teachers: Vec<String>) -> napi::Resu
     run_job(env, "cache", move || {
         let source = Box::new(FolderSource::new(Path::new(&cache)));
         let reader = CacheReader::open(source, Some(&teachers)).map_err(cache_error(&cache))?;
-        Ok(CacheHandle { cache, reader: Arc::new(reader) })
+        Ok(CacheHandle {
+            cache,
+            reader: Arc::new(reader),
+        })
     })
 }
 
@@ -34,10 +37,19 @@ impl Engine {
     /// Reads records of a component, one field of each: `[records, …]`. Fields are given once for all records, or one for
     /// each.
     #[napi(catch_unwind)]
-    pub fn read_cache(&self, out: f64, cache: &CacheHandle, component: String, fields: Vec<String>, records: Float64Array) {
+    pub fn read_cache(
+        &self,
+        out: f64,
+        cache: &CacheHandle,
+        component: String,
+        fields: Vec<String>,
+        records: Float64Array,
+    ) {
         let (place, reader) = (cache.cache.clone(), Arc::clone(&cache.reader));
         let records: Vec<u64> = records.iter().map(|&record| record as u64).collect();
-        self.submit(out, "cache", move |_| read(&reader, &place, &component, &fields, &records));
+        self.submit(out, "cache", move |_| {
+            read(&reader, &place, &component, &fields, &records)
+        });
     }
 }
 
@@ -63,5 +75,9 @@ fn read(reader: &CacheReader, place: &str, component: &str, fields: &[String], r
         }
         _ => return Err(OpError::bug("one field is needed for all records, or one for each")),
     };
-    Ok(Value::constant(Tensor::from_vec(batch.values, batch.shape, &Device::Cpu)?))
+    Ok(Value::constant(Tensor::from_vec(
+        batch.values,
+        batch.shape,
+        &Device::Cpu,
+    )?))
 }

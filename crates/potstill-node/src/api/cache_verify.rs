@@ -50,10 +50,17 @@ impl Progress for VerificationProgress {
 
 /// Verifies the cache in a folder, levels 1 and 2: the report as canonical JSON.
 #[napi(ts_return_type = "Promise<Outcome<string>>", catch_unwind)]
-pub fn verify_cache<'env>(env: &'env Env, cache: String, progress: &VerificationProgress) -> napi::Result<Object<'env>> {
+pub fn verify_cache<'env>(
+    env: &'env Env,
+    cache: String,
+    progress: &VerificationProgress,
+) -> napi::Result<Object<'env>> {
     let progress = progress.clone();
     run_job(env, "verify", move || {
-        let options = VerifyOptions { level: Level::Determinism, progress: Some(&progress) };
+        let options = VerifyOptions {
+            level: Level::Determinism,
+            progress: Some(&progress),
+        };
         let failed = cache_error(&cache);
         let report = verify(&FolderSource::new(Path::new(&cache)), &options).map_err(&failed)?;
         let json = report.to_json().map_err(&failed)?;

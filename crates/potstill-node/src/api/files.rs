@@ -6,8 +6,8 @@ use std::path::Path;
 use napi::Env;
 use napi::bindgen_prelude::Object;
 use napi_derive::napi;
-use potstill_io::{Dtype, SafetensorsFile};
 use potstill_engine::Value;
+use potstill_io::{Dtype, SafetensorsFile};
 
 use crate::core::{Engine, id, read_tensor, run_job, tensor, write_tensors};
 
@@ -41,8 +41,15 @@ pub fn inspect_tensors(env: &Env, file: String) -> napi::Result<Object<'_>> {
             dtype: info.dtype.name().to_owned(),
             shape: info.shape.iter().map(|&size| size as u32).collect(),
         });
-        let metadata = file.header().metadata().iter().map(|(key, value)| (key.clone(), value.clone()));
-        Ok(TensorFile { tensors: tensors.collect(), metadata: metadata.collect() })
+        let metadata = file
+            .header()
+            .metadata()
+            .iter()
+            .map(|(key, value)| (key.clone(), value.clone()));
+        Ok(TensorFile {
+            tensors: tensors.collect(),
+            metadata: metadata.collect(),
+        })
     })
 }
 

@@ -70,7 +70,11 @@ impl Engine {
         self.submit(out, "velocity", move |state| {
             let levels = state.get::<Schedule>(id(schedule))?.alpha_bars(&timesteps)?;
             // The rotation that makes noisy latents of (x0, noise) makes the velocity of (noise, −x0).
-            Ok(add_noise(&tensor(state, id(noise))?, &ops::neg(&tensor(state, id(x0))?)?, &levels)?)
+            Ok(add_noise(
+                &tensor(state, id(noise))?,
+                &ops::neg(&tensor(state, id(x0))?)?,
+                &levels,
+            )?)
         });
     }
 
@@ -91,12 +95,22 @@ impl Engine {
         self.submit(out, "convert", move |state| {
             let levels = state.get::<Schedule>(id(schedule))?.alpha_bars(&timesteps)?;
             let prediction = tensor(state, id(prediction))?;
-            Ok(convert(&prediction, kind(&from)?, kind(&to)?, &tensor(state, id(noisy))?, &levels)?)
+            Ok(convert(
+                &prediction,
+                kind(&from)?,
+                kind(&to)?,
+                &tensor(state, id(noisy))?,
+                &levels,
+            )?)
         });
     }
 }
 
 fn kind(name: &str) -> Result<PredictionKind> {
-    PredictionKind::from_name(name)
-        .ok_or_else(|| OpError::input("ERR_PREDICTION_KIND", format!("there is no kind of prediction named {name:?}")))
+    PredictionKind::from_name(name).ok_or_else(|| {
+        OpError::input(
+            "ERR_PREDICTION_KIND",
+            format!("there is no kind of prediction named {name:?}"),
+        )
+    })
 }

@@ -34,9 +34,15 @@ impl Engine {
 }
 
 fn zeros(dims: &[usize]) -> Result<Vec<f32>> {
-    let count = dims.iter().try_fold(1usize, |product, &size| product.checked_mul(size)).filter(|&n| n <= MAX_VALUES);
+    let count = dims
+        .iter()
+        .try_fold(1usize, |product, &size| product.checked_mul(size))
+        .filter(|&n| n <= MAX_VALUES);
     let Some(count) = count else {
-        return Err(OpError::input("ERR_TENSOR_SHAPE", format!("shape {dims:?} has more than {MAX_VALUES} values")));
+        return Err(OpError::input(
+            "ERR_TENSOR_SHAPE",
+            format!("shape {dims:?} has more than {MAX_VALUES} values"),
+        ));
     };
     let mut values = Vec::new();
     values

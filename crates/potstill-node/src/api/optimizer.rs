@@ -63,7 +63,11 @@ impl Engine {
                 weight_decay: options.weight_decay,
             };
             let adamw = RefCell::new(AdamW::new(params.clone(), config)?);
-            Ok(Optimizer { adamw, params, gradients: Accumulator::clone(&module.gradients) })
+            Ok(Optimizer {
+                adamw,
+                params,
+                gradients: Accumulator::clone(&module.gradients),
+            })
         });
     }
 
@@ -84,8 +88,10 @@ impl Engine {
             let optimizer = state.get::<Optimizer>(id(optimizer))?;
             let gradients = optimizer.gradients.borrow();
             if gradients.is_empty() {
-                return Err(OpError::input("ERR_GRADIENT_GRAPH", "there are no gradients to step on")
-                    .remedy("Run a tape backward before each step."));
+                return Err(
+                    OpError::input("ERR_GRADIENT_GRAPH", "there are no gradients to step on")
+                        .remedy("Run a tape backward before each step."),
+                );
             }
             optimizer.adamw.borrow_mut().step(lr, &gradients)?;
             Ok(Vec::new())
@@ -150,7 +156,9 @@ impl Engine {
     /// Writes an average's state.
     #[napi(ts_return_type = "Promise<Outcome<undefined>>", catch_unwind)]
     pub fn save_ema<'env>(&self, env: &'env Env, ema: f64, file: String) -> napi::Result<Object<'env>> {
-        self.query(env, "ema.save", move |state| save(&file, state.get::<Average>(id(ema))?.0.borrow().state()?))
+        self.query(env, "ema.save", move |state| {
+            save(&file, state.get::<Average>(id(ema))?.0.borrow().state()?)
+        })
     }
 
     /// Takes over a written state.
@@ -179,10 +187,19 @@ impl Engine {
 }
 
 fn trained(module: &UnetModule) -> Result<Vec<Param>> {
-    let params: Vec<Param> = module.unet.params().iter().filter(|param| param.trainable()).cloned().collect();
+    let params: Vec<Param> = module
+        .unet
+        .params()
+        .iter()
+        .filter(|param| param.trainable())
+        .cloned()
+        .collect();
     match params.is_empty() {
         false => Ok(params),
-        true => Err(OpError::input("ERR_GRADIENT_GRAPH", "nothing of the UNet is trained").remedy("Call setTrainable first.")),
+        true => {
+            Err(OpError::input("ERR_GRADIENT_GRAPH", "nothing of the UNet is trained")
+                .remedy("Call setTrainable first."))
+        }
     }
 }
 
@@ -205,5 +222,8 @@ fn load(file: &str) -> Result<Named> {
 }
 
 fn of_file(error: potstill_engine::EngineError, file: &str) -> OpError {
-    OpError { place: Some(file.to_owned()), ..error.into() }
+    OpError {
+        place: Some(file.to_owned()),
+        ..error.into()
+    }
 }

@@ -65,7 +65,11 @@ impl Engine {
         self.submit(out, "sampler.step", move |state| {
             let sampler = state.get::<Box<dyn Sampler>>(id(sampler))?;
             let (prediction, latents) = (tensor(state, id(prediction))?, tensor(state, id(latents))?);
-            Ok(Value::constant(sampler.step(step as usize, prediction.tensor(), latents.tensor())?))
+            Ok(Value::constant(sampler.step(
+                step as usize,
+                prediction.tensor(),
+                latents.tensor(),
+            )?))
         });
     }
 }

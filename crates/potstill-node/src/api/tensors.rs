@@ -88,7 +88,9 @@ impl Engine {
     pub fn from_array(&self, out: f64, values: &[f32], shape: Vec<u32>) {
         let values = values.to_vec();
         let shape = sizes(&shape);
-        self.submit(out, "fromArray", move |_| Ok(Value::constant(Tensor::from_vec(values, shape, &Device::Cpu)?)));
+        self.submit(out, "fromArray", move |_| {
+            Ok(Value::constant(Tensor::from_vec(values, shape, &Device::Cpu)?))
+        });
     }
 
     #[napi(catch_unwind)]
@@ -130,7 +132,9 @@ impl Engine {
 
     #[napi(catch_unwind)]
     pub fn reshape(&self, out: f64, x: f64, shape: Vec<u32>) {
-        self.operation(out, "reshape", &[x], move |inputs| ops::reshape(&inputs[0], &sizes(&shape)));
+        self.operation(out, "reshape", &[x], move |inputs| {
+            ops::reshape(&inputs[0], &sizes(&shape))
+        });
     }
 
     #[napi(catch_unwind)]
@@ -142,12 +146,16 @@ impl Engine {
 
     #[napi(catch_unwind)]
     pub fn broadcast(&self, out: f64, x: f64, shape: Vec<u32>) {
-        self.operation(out, "broadcast", &[x], move |inputs| ops::broadcast_to(&inputs[0], &sizes(&shape)));
+        self.operation(out, "broadcast", &[x], move |inputs| {
+            ops::broadcast_to(&inputs[0], &sizes(&shape))
+        });
     }
 
     #[napi(catch_unwind)]
     pub fn concat(&self, out: f64, tensors: Vec<f64>, axis: u32) {
-        self.operation(out, "concat", &tensors, move |inputs| ops::concat(inputs, axis as usize));
+        self.operation(out, "concat", &tensors, move |inputs| {
+            ops::concat(inputs, axis as usize)
+        });
     }
 
     #[napi(catch_unwind)]
@@ -163,7 +171,9 @@ impl Engine {
     /// The values in row-major order.
     #[napi(ts_return_type = "Promise<Outcome<Float32Array>>", catch_unwind)]
     pub fn read<'env>(&self, env: &'env Env, x: f64) -> napi::Result<Object<'env>> {
-        self.query(env, "toArray", move |state| Ok(Float32Array::new(values(state.get::<Value>(id(x))?.tensor())?)))
+        self.query(env, "toArray", move |state| {
+            Ok(Float32Array::new(values(state.get::<Value>(id(x))?.tensor())?))
+        })
     }
 
     /// The value of a tensor of one element.
@@ -173,8 +183,11 @@ impl Engine {
             let value = state.get::<Value>(id(x))?;
             match values(value.tensor())?[..] {
                 [one] => Ok(f64::from(one)),
-                _ => Err(OpError::input("ERR_TENSOR_SHAPE", format!("a tensor of shape {:?} has no single value", value.dims()))
-                    .remedy("Reduce it first (mean, sum), or read it with toArray.")),
+                _ => Err(OpError::input(
+                    "ERR_TENSOR_SHAPE",
+                    format!("a tensor of shape {:?} has no single value", value.dims()),
+                )
+                .remedy("Reduce it first (mean, sum), or read it with toArray.")),
             }
         })
     }
@@ -195,7 +208,10 @@ impl Engine {
             apply(&inputs).map_err(|error| {
                 let shapes: Vec<String> = inputs.iter().map(|v| format!("{:?}", v.dims())).collect();
                 let error = OpError::from(error);
-                OpError { place: Some(format!("{name}({})", shapes.join(", "))), ..error }
+                OpError {
+                    place: Some(format!("{name}({})", shapes.join(", "))),
+                    ..error
+                }
             })
         });
     }

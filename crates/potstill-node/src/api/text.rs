@@ -64,7 +64,10 @@ impl Engine {
             if let (Some(handle), Some(value)) = (pooled, encoded.pooled) {
                 state.put(id(handle), Ok(value));
             }
-            Ok(TokenIds { token_ids: encoded.token_ids, token_ids_2: encoded.token_ids_2 })
+            Ok(TokenIds {
+                token_ids: encoded.token_ids,
+                token_ids_2: encoded.token_ids_2,
+            })
         })
     }
 }

@@ -94,14 +94,24 @@ impl Engine {
     ) -> napi::Result<Object<'env>> {
         let seed = seed.get_u64().1;
         self.query(env, "randomUnet", move |state| {
-            let json = serde_json::from_str(&config)
-                .map_err(|error| OpError::input("ERR_MODEL_CONFIG", format!("is no JSON object: {error}")).at("config"))?;
+            let json = serde_json::from_str(&config).map_err(|error| {
+                OpError::input("ERR_MODEL_CONFIG", format!("is no JSON object: {error}")).at("config")
+            })?;
             let initialisation = match initialisation.as_str() {
                 "training" => Initialisation::Training,
                 "normal" => Initialisation::Normal,
-                other => return Err(OpError::input("ERR_MODEL_INPUT", format!("there is no initialisation {other:?}"))),
+                other => {
+                    return Err(OpError::input(
+                        "ERR_MODEL_INPUT",
+                        format!("there is no initialisation {other:?}"),
+                    ));
+                }
             };
-            put(state, out, Unet::random(UnetConfig::parse(json, "config")?, seed, initialisation, &Device::Cpu)?)
+            put(
+                state,
+                out,
+                Unet::random(UnetConfig::parse(json, "config")?, seed, initialisation, &Device::Cpu)?,
+            )
         })
     }
 
@@ -111,7 +121,10 @@ impl Engine {
         self.query(env, "parameters", move |state| {
             let module = state.get::<UnetModule>(id(unet))?;
             let shapes = module.unet.params().shapes().into_iter();
-            let facts = shapes.map(|(name, shape)| Parameter { name, shape: shape.iter().map(|&n| n as u32).collect() });
+            let facts = shapes.map(|(name, shape)| Parameter {
+                name,
+                shape: shape.iter().map(|&n| n as u32).collect(),
+            });
             Ok(facts.collect::<Vec<_>>())
         })
     }
@@ -123,7 +136,10 @@ impl Engine {
             let module = state.get::<UnetModule>(id(unet))?;
             let params = module.unet.params();
             if let Some(name) = names.iter().find(|name| params.get(name).is_none()) {
-                return Err(OpError::input("ERR_MODEL_KEYS", format!("the UNet has no parameter {name:?}")));
+                return Err(OpError::input(
+                    "ERR_MODEL_KEYS",
+                    format!("the UNet has no parameter {name:?}"),
+                ));
             }
             let names: HashSet<&str> = names.iter().map(String::as_str).collect();
             params.set_trainable(|name| names.contains(name));
@@ -135,7 +151,11 @@ impl Engine {
     #[napi(catch_unwind)]
     pub fn set_whole_unet_trainable(&self, unet: f64, trainable: bool) {
         self.effect::<()>(&[], "setTrainable", move |state| {
-            state.get::<UnetModule>(id(unet))?.unet.params().set_trainable(|_| trainable);
+            state
+                .get::<UnetModule>(id(unet))?
+                .unet
+                .params()
+                .set_trainable(|_| trainable);
             Ok(Vec::new())
         });
     }
@@ -144,8 +164,12 @@ impl Engine {
     #[napi(catch_unwind)]
     pub fn unet_forward(&self, out: f64, unet: f64, inputs: UnetInputHandles, gradients: Option<TapeOptions>) {
         let timesteps = inputs.timesteps.to_vec();
-        let (sample, text, pooled, sizes) =
-            (inputs.sample, inputs.encoder_hidden_states, inputs.text_embeds, inputs.time_ids);
+        let (sample, text, pooled, sizes) = (
+            inputs.sample,
+            inputs.encoder_hidden_states,
+            inputs.text_embeds,
+            inputs.time_ids,
+        );
         let tape = gradients.as_ref().map(|g| g.tape);
         self.submit_pair(out, tape, "unet.forward", move |state| {
             let module = state.get::<UnetModule>(id(unet))?;
@@ -170,9 +194,14 @@ impl Engine {
                 let prediction = no_grad(|| module.unet.forward(&inputs, &ForwardOptions::default()))?;
                 return Ok((prediction, None));
             };
-            let prediction = module.unet.forward(&inputs, &ForwardOptions { recompute: g.recompute })?;
+            let prediction = module
+                .unet
+                .forward(&inputs, &ForwardOptions { recompute: g.recompute })?;
             let leaf = Value::leaf(prediction.tensor().clone());
-            Ok((leaf, Some(Tape::new("unet", vec![prediction], leaves, &module.gradients))))
+            Ok((
+                leaf,
+                Some(Tape::new("unet", vec![prediction], leaves, &module.gradients)),
+            ))
         });
     }
 
@@ -200,8 +229,11 @@ impl Engine {
                 .map(|name| {
                     let param = module.unet.params().get(name);
                     let gradient = param.and_then(|param| gradients.get(param.leaf())).ok_or_else(|| {
-                        OpError::input("ERR_GRADIENT_GRAPH", format!("there is no gradient of the parameter {name:?}"))
-                            .remedy("Choose it with setTrainable and run a tape backward first.")
+                        OpError::input(
+                            "ERR_GRADIENT_GRAPH",
+                            format!("there is no gradient of the parameter {name:?}"),
+                        )
+                        .remedy("Choose it with setTrainable and run a tape backward first.")
                     })?;
                     Ok(Value::constant(potstill_models::to_file_layout(gradient)?.copy()?))
                 })
@@ -220,7 +252,11 @@ impl Engine {
                     hash.update(value.to_le_bytes());
                 }
             }
-            Ok(hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect::<String>())
+            Ok(hash
+                .finalize()
+                .iter()
+                .map(|byte| format!("{byte:02x}"))
+                .collect::<String>())
         })
     }
 
@@ -235,7 +271,10 @@ impl Engine {
     ) -> napi::Result<Object<'env>> {
         self.query(env, "saveFolder", move |state| {
             let dtype = if dtype == "f16" { DType::F16 } else { DType::F32 };
-            Ok(state.get::<UnetModule>(id(unet))?.unet.save(Path::new(&folder), dtype)?)
+            Ok(state
+                .get::<UnetModule>(id(unet))?
+                .unet
+                .save(Path::new(&folder), dtype)?)
         })
     }
 
@@ -243,7 +282,11 @@ impl Engine {
     #[napi(ts_return_type = "Promise<Outcome<undefined>>", catch_unwind)]
     pub fn save_unet_weights<'env>(&self, env: &'env Env, unet: f64, file: String) -> napi::Result<Object<'env>> {
         self.query(env, "saveWeights", move |state| {
-            let weights = state.get::<UnetModule>(id(unet))?.unet.params().to_tensors(DType::F32)?;
+            let weights = state
+                .get::<UnetModule>(id(unet))?
+                .unet
+                .params()
+                .to_tensors(DType::F32)?;
             write_tensors(Path::new(&file), &weights, Dtype::F32, &BTreeMap::new())
         })
     }
@@ -253,7 +296,10 @@ impl Engine {
     pub fn load_unet_weights<'env>(&self, env: &'env Env, unet: f64, file: String) -> napi::Result<Object<'env>> {
         self.query(env, "loadWeights", move |state| {
             let module = state.get::<UnetModule>(id(unet))?;
-            Ok(module.unet.params().load_from(&read_tensors(Path::new(&file))?, &file)?)
+            Ok(module
+                .unet
+                .params()
+                .load_from(&read_tensors(Path::new(&file))?, &file)?)
         })
     }
 }
@@ -267,6 +313,12 @@ fn put(state: &mut State, out: f64, unet: Unet) -> Result<LoadedUnet> {
         pooled_width: config.text_time.map(|c| c.pooled_channels as u32),
         parameters: unet.params().count() as f64,
     };
-    state.put(id(out), Ok(UnetModule { unet, gradients: Accumulator::default() }));
+    state.put(
+        id(out),
+        Ok(UnetModule {
+            unet,
+            gradients: Accumulator::default(),
+        }),
+    );
     Ok(facts)
 }

@@ -54,7 +54,13 @@ impl Engine {
     pub fn vae_encode(&self, out: f64, vae: f64, pixels: f64) {
         self.submit(out, "vae.encode", move |state| {
             let pixels = tensor(state, id(pixels))?.detach();
-            Ok(no_grad(|| state.get::<Vae>(id(vae))?.encode(&pixels)?.mode().map_err(OpError::from))?)
+            Ok(no_grad(|| {
+                state
+                    .get::<Vae>(id(vae))?
+                    .encode(&pixels)?
+                    .mode()
+                    .map_err(OpError::from)
+            })?)
         });
     }
 
@@ -63,7 +69,9 @@ impl Engine {
     pub fn vae_decode(&self, out: f64, vae: f64, latents: f64) {
         self.submit(out, "vae.decode", move |state| {
             let latents = tensor(state, id(latents))?.detach();
-            Ok(no_grad(|| state.get::<Vae>(id(vae))?.decode(&latents).map_err(OpError::from))?)
+            Ok(no_grad(|| {
+                state.get::<Vae>(id(vae))?.decode(&latents).map_err(OpError::from)
+            })?)
         });
     }
 
@@ -74,7 +82,10 @@ impl Engine {
             let pixels = Pixels::open(Path::new(&file), ImageLimits::default())?;
             let (width, height) = (pixels.width(), pixels.height());
             let shape = (1, 3, height as usize, width as usize);
-            state.put(id(out), Ok(Value::constant(Tensor::from_vec(pixels.to_chw(), shape, &Device::Cpu)?)));
+            state.put(
+                id(out),
+                Ok(Value::constant(Tensor::from_vec(pixels.to_chw(), shape, &Device::Cpu)?)),
+            );
             Ok(PictureSize { width, height })
         })
     }
@@ -85,7 +96,10 @@ impl Engine {
         self.query(env, "encodePng", move |state| {
             let pixels = tensor(state, id(pixels))?;
             let &[1, 3, height, width] = pixels.dims() else {
-                let what = format!("a picture must have the shape [1, 3, height, width], got {:?}", pixels.dims());
+                let what = format!(
+                    "a picture must have the shape [1, 3, height, width], got {:?}",
+                    pixels.dims()
+                );
                 return Err(OpError::input("ERR_TENSOR_SHAPE", what));
             };
             let picture = Pixels::from_chw(width as u32, height as u32, &values(pixels.tensor())?)?;

@@ -13,7 +13,9 @@ impl From<EngineError> for OpError {
         match error {
             EngineError::Shape { op, detail } => Self::input("ERR_TENSOR_SHAPE", detail).at(op),
             EngineError::DType { op, dtype, remedy } => {
-                Self::input("ERR_TENSOR_DTYPE", format!("unsupported dtype {dtype:?}")).at(op).remedy(remedy)
+                Self::input("ERR_TENSOR_DTYPE", format!("unsupported dtype {dtype:?}"))
+                    .at(op)
+                    .remedy(remedy)
             }
             EngineError::Device { op, device } => {
                 Self::input("ERR_TENSOR_DEVICE", format!("no kernel for {device}")).at(op)
@@ -65,10 +67,14 @@ impl From<IoError> for OpError {
                     SystemKind::NotFound | SystemKind::IsADirectory | SystemKind::NotADirectory => {
                         (Self::input("ERR_FILE_NOT_FOUND", what), "Check the path.")
                     }
-                    SystemKind::StorageFull | SystemKind::QuotaExceeded => {
-                        (Self::machine("ERR_DISK_FULL", what), "Free some space or choose another disk.")
-                    }
-                    _ => (Self::machine("ERR_FILE_ACCESS", what), "Check its permissions, or choose another place."),
+                    SystemKind::StorageFull | SystemKind::QuotaExceeded => (
+                        Self::machine("ERR_DISK_FULL", what),
+                        "Free some space or choose another disk.",
+                    ),
+                    _ => (
+                        Self::machine("ERR_FILE_ACCESS", what),
+                        "Check its permissions, or choose another place.",
+                    ),
                 };
                 error.at(path.display()).remedy(remedy)
             }

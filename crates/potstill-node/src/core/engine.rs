@@ -77,7 +77,9 @@ impl Engine {
 
     fn enqueue(&self, command: impl FnOnce(&mut State) + Send + 'static) {
         // The thread ends only with this sender, and panics do not end it.
-        self.queue.send(Box::new(command)).expect("the engine's thread is alive");
+        self.queue
+            .send(Box::new(command))
+            .expect("the engine's thread is alive");
     }
 
     /// Enqueues an operation that fills the handle `out`. `name` is the place of its errors, unless they know better.
@@ -127,7 +129,10 @@ impl Engine {
     ) {
         let outs: Vec<Id> = outs.iter().copied().map(id).collect();
         self.enqueue(move |state| match catching(|| body(state)) {
-            Ok(objects) => outs.iter().zip(objects).for_each(|(&out, object)| state.put(out, Ok(object))),
+            Ok(objects) => outs
+                .iter()
+                .zip(objects)
+                .for_each(|(&out, object)| state.put(out, Ok(object))),
             Err(error) => {
                 let error = error.at(name);
                 outs.iter().for_each(|&out| state.put::<T>(out, Err(error.clone())));
@@ -144,9 +149,14 @@ impl Engine {
         body: impl FnOnce(&mut State) -> Result<Vec<T>> + Send + 'static,
     ) {
         let outs: Vec<Id> = outs.iter().copied().map(id).collect();
-        self.enqueue(move |state| match state.effect(|state| catching(|| body(state)).map_err(|error| error.at(name))) {
-            Ok(objects) => outs.iter().zip(objects).for_each(|(&out, object)| state.put(out, Ok(object))),
-            Err(error) => outs.iter().for_each(|&out| state.put::<T>(out, Err(error.clone()))),
+        self.enqueue(move |state| {
+            match state.effect(|state| catching(|| body(state)).map_err(|error| error.at(name))) {
+                Ok(objects) => outs
+                    .iter()
+                    .zip(objects)
+                    .for_each(|(&out, object)| state.put(out, Ok(object))),
+                Err(error) => outs.iter().for_each(|&out| state.put::<T>(out, Err(error.clone()))),
+            }
         });
     }
 

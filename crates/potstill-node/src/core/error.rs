@@ -47,7 +47,13 @@ pub struct OpError {
 
 impl OpError {
     fn new(code: &'static str, kind: ErrorKind, what: impl fmt::Display) -> Self {
-        Self { code, kind, what: what.to_string(), place: None, remedy: None }
+        Self {
+            code,
+            kind,
+            what: what.to_string(),
+            place: None,
+            remedy: None,
+        }
     }
 
     /// Something that was given cannot be used.

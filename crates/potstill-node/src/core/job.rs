@@ -17,9 +17,13 @@ pub fn run_job<'env, T: ToNapiValue + Send + 'static>(
     body: impl FnOnce() -> Result<T> + Send + 'static,
 ) -> napi::Result<Object<'env>> {
     let (promise, settle) = promise(env)?;
-    let thread = std::thread::Builder::new().name(format!("potstill-{name}")).stack_size(STACK);
+    let thread = std::thread::Builder::new()
+        .name(format!("potstill-{name}"))
+        .stack_size(STACK);
     thread
         .spawn(move || settle(catching(body).map_err(|error| error.at(name))))
-        .map_err(|error| napi::Error::from_reason(OpError::bug(format!("cannot start a thread: {error}")).to_string()))?;
+        .map_err(|error| {
+            napi::Error::from_reason(OpError::bug(format!("cannot start a thread: {error}")).to_string())
+        })?;
     Ok(promise)
 }

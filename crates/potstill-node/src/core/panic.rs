@@ -33,7 +33,9 @@ fn message(payload: &(dyn Any + Send)) -> &str {
     if let Some(text) = payload.downcast_ref::<&str>() {
         text
     } else {
-        payload.downcast_ref::<String>().map_or("without a message", String::as_str)
+        payload
+            .downcast_ref::<String>()
+            .map_or("without a message", String::as_str)
     }
 }
 
@@ -44,7 +46,10 @@ mod tests {
     #[test]
     fn a_panic_is_an_error_with_its_place() {
         let error = catching::<()>(|| panic!("number {}", 7)).unwrap_err();
-        assert!(error.what.contains("number 7") && error.what.contains("panic.rs"), "{error}");
+        assert!(
+            error.what.contains("number 7") && error.what.contains("panic.rs"),
+            "{error}"
+        );
         assert_eq!(catching(|| Ok(3)), Ok(3));
     }
 }

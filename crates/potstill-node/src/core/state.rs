@@ -22,9 +22,9 @@ impl State {
     /// What a handle stands for. The error of the operation that should have filled it, if that failed.
     pub fn get<T: 'static>(&self, id: Id) -> Result<Rc<T>> {
         match self.slots.get(&id) {
-            Some(Ok(object)) => Rc::clone(object).downcast().map_err(|_| {
-                OpError::bug(format!("handle {id} is no {}", std::any::type_name::<T>()))
-            }),
+            Some(Ok(object)) => Rc::clone(object)
+                .downcast()
+                .map_err(|_| OpError::bug(format!("handle {id} is no {}", std::any::type_name::<T>()))),
             Some(Err(error)) => Err(error.clone()),
             None => Err(OpError::bug(format!("handle {id} was disposed or never filled"))),
         }
@@ -32,7 +32,8 @@ impl State {
 
     /// Fills a handle.
     pub fn put<T: 'static>(&mut self, id: Id, result: Result<T>) {
-        self.slots.insert(id, result.map(|object| Rc::new(object) as Rc<dyn Any>));
+        self.slots
+            .insert(id, result.map(|object| Rc::new(object) as Rc<dyn Any>));
     }
 
     /// Empties a handle and gives back what it stood for, when nothing else holds on to it.
@@ -98,7 +99,13 @@ mod tests {
     fn effects_stop_after_a_failure_until_it_is_reported() {
         let mut state = State::default();
         assert!(state.effect::<()>(|_| Err(OpError::bug("first"))).is_err());
-        assert_eq!(state.effect::<()>(|_| unreachable!("must be skipped")).unwrap_err().what, "first");
+        assert_eq!(
+            state
+                .effect::<()>(|_| unreachable!("must be skipped"))
+                .unwrap_err()
+                .what,
+            "first"
+        );
         assert_eq!(state.report().unwrap_err().what, "first");
         assert_eq!(state.effect(|_| Ok(7)), Ok(7));
         assert_eq!(state.report(), Ok(()));

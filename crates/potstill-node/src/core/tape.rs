@@ -21,7 +21,12 @@ pub struct Tape {
 impl Tape {
     /// `inputs` are the leaves at which gradients were asked for.
     pub fn new(name: &'static str, outputs: Vec<Value>, inputs: Vec<Value>, accumulator: &Accumulator) -> Self {
-        Self { name, outputs, inputs, accumulator: Rc::clone(accumulator) }
+        Self {
+            name,
+            outputs,
+            inputs,
+            accumulator: Rc::clone(accumulator),
+        }
     }
 
     /// Runs the vector-Jacobian product: adds to the module's gradients and gives those of the inputs.
@@ -30,11 +35,18 @@ impl Tape {
             let what = format!("{} gradients for {} outputs", gradients.len(), self.outputs.len());
             return Err(OpError::bug(what).at(self.name));
         }
-        let pairs: Vec<_> = self.outputs.into_iter().zip(gradients.iter().map(|g| g.tensor().clone())).collect();
+        let pairs: Vec<_> = self
+            .outputs
+            .into_iter()
+            .zip(gradients.iter().map(|g| g.tensor().clone()))
+            .collect();
         if pairs.iter().all(|(output, _)| !output.tracked()) {
-            return Err(OpError::input("ERR_GRADIENT_GRAPH", "nothing in this module is trained, and no input's gradient was asked for")
-                .at(self.name)
-                .remedy("Choose what is trained (setTrainable) before the forward, or run it without grad."));
+            return Err(OpError::input(
+                "ERR_GRADIENT_GRAPH",
+                "nothing in this module is trained, and no input's gradient was asked for",
+            )
+            .at(self.name)
+            .remedy("Choose what is trained (setTrainable) before the forward, or run it without grad."));
         }
         let mut accumulator = self.accumulator.borrow_mut();
         backward_into(&pairs, &mut accumulator)?;
@@ -59,7 +71,12 @@ pub fn module_input(name: &str, value: Value, wanted: bool, leaves: &mut Vec<Val
             Ok(leaf)
         }
         (false, false) => Ok(value),
-        (false, true) => Err(OpError::input("ERR_GRADIENT_GRAPH", format!("the input {name} carries gradients that would be lost"))
-            .remedy(format!("Ask for its gradient (inputGradients: ['{name}']), or detach() it."))),
+        (false, true) => Err(OpError::input(
+            "ERR_GRADIENT_GRAPH",
+            format!("the input {name} carries gradients that would be lost"),
+        )
+        .remedy(format!(
+            "Ask for its gradient (inputGradients: ['{name}']), or detach() it."
+        ))),
     }
 }

@@ -21,7 +21,11 @@ pub fn write_tensors(
         .iter()
         .map(|(name, tensor)| TensorSpec {
             name: name.clone(),
-            dtype: if tensor.dtype() == DType::I64 { Dtype::I64 } else { dtype },
+            dtype: if tensor.dtype() == DType::I64 {
+                Dtype::I64
+            } else {
+                dtype
+            },
             shape: tensor.dims().to_vec(),
         })
         .collect();
@@ -32,8 +36,13 @@ pub fn write_tensors(
     write_safetensors(path, &specs, metadata, &mut |i, writer| {
         let tensor = list[i].1;
         if specs[i].dtype == Dtype::I64 {
-            let counts = tensor.flatten_all().and_then(|t| t.to_vec1::<i64>()).map_err(std::io::Error::other)?;
-            return counts.iter().try_for_each(|count| writer.write_all(&count.to_le_bytes()));
+            let counts = tensor
+                .flatten_all()
+                .and_then(|t| t.to_vec1::<i64>())
+                .map_err(std::io::Error::other)?;
+            return counts
+                .iter()
+                .try_for_each(|count| writer.write_all(&count.to_le_bytes()));
         }
         let values = super::values(tensor).map_err(|error| std::io::Error::other(error.what))?;
         let bytes = f32_to_bytes(&values, dtype).map_err(std::io::Error::other)?;
@@ -44,11 +53,16 @@ pub fn write_tensors(
 
 /// A weight that overflows to infinity would destroy the model that is saved: refuse it.
 fn fits_f16(name: &str, tensor: &Tensor) -> Result<()> {
-    match super::values(tensor)?.iter().find(|v| v.is_finite() && !f16::from_f32(**v).is_finite()) {
+    match super::values(tensor)?
+        .iter()
+        .find(|v| v.is_finite() && !f16::from_f32(**v).is_finite())
+    {
         None => Ok(()),
         Some(value) => {
             let what = format!("the value {value} does not fit f16 (largest: {})", f16::MAX);
-            Err(OpError::input("ERR_TENSOR_DTYPE", what).at(format!("tensor {name:?}")).remedy("Save as f32."))
+            Err(OpError::input("ERR_TENSOR_DTYPE", what)
+                .at(format!("tensor {name:?}"))
+                .remedy("Save as f32."))
         }
     }
 }
@@ -57,7 +71,10 @@ fn fits_f16(name: &str, tensor: &Tensor) -> Result<()> {
 pub fn read_tensors(path: &Path) -> Result<HashMap<String, Tensor>> {
     let file = SafetensorsFile::open(path)?;
     let names: Vec<String> = file.names().map(str::to_owned).collect();
-    names.into_iter().map(|name| Ok((name.clone(), read_tensor(&file, &name)?))).collect()
+    names
+        .into_iter()
+        .map(|name| Ok((name.clone(), read_tensor(&file, &name)?)))
+        .collect()
 }
 
 /// Reads one tensor as f32: floats of any width, and integers (timesteps are stored so).
@@ -69,8 +86,20 @@ pub fn read_tensor(file: &SafetensorsFile, name: &str) -> Result<Tensor> {
 
 fn to_f32(view: &TensorView) -> std::result::Result<Vec<f32>, potstill_io::HeaderError> {
     match view.dtype {
-        Dtype::I64 => Ok(view.bytes.as_chunks::<8>().0.iter().map(|b| i64::from_le_bytes(*b) as f32).collect()),
-        Dtype::I32 => Ok(view.bytes.as_chunks::<4>().0.iter().map(|b| i32::from_le_bytes(*b) as f32).collect()),
+        Dtype::I64 => Ok(view
+            .bytes
+            .as_chunks::<8>()
+            .0
+            .iter()
+            .map(|b| i64::from_le_bytes(*b) as f32)
+            .collect()),
+        Dtype::I32 => Ok(view
+            .bytes
+            .as_chunks::<4>()
+            .0
+            .iter()
+            .map(|b| i32::from_le_bytes(*b) as f32)
+            .collect()),
         _ => view.to_f32(),
     }
 }
@@ -100,7 +129,10 @@ mod tests {
         let path = folder.path().join("t.safetensors");
         let tensors = BTreeMap::from([("step".to_string(), Tensor::new(7i64, &Device::Cpu).unwrap())]);
         write_tensors(&path, &tensors, Dtype::F32, &BTreeMap::new()).unwrap();
-        assert_eq!(SafetensorsFile::open(&path).unwrap().tensor("step").unwrap().dtype, Dtype::I64);
+        assert_eq!(
+            SafetensorsFile::open(&path).unwrap().tensor("step").unwrap().dtype,
+            Dtype::I64
+        );
         assert_eq!(read_tensors(&path).unwrap()["step"].to_scalar::<f32>().unwrap(), 7.);
     }
 
