@@ -68,9 +68,9 @@ pub fn component_state(cache: &Path, plan: &Plan) -> Result<ComponentState, Cach
             return Err(CacheError::Mismatch {
                 component,
                 what: "plan",
-                expected: seal.plan.to_string(),
+                expected: seal.plan.to_string().into(),
                 other: "its plan.json".to_owned(),
-                found: sha256(&bytes).to_string(),
+                found: sha256(&bytes).to_string().into(),
                 remedy: "remove its seal.json and build it again",
             });
         }

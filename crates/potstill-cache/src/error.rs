@@ -61,11 +61,11 @@ pub enum CacheError {
         /// What it refers to: "plan of latents" …
         what: &'static str,
         /// What it refers to, by digest.
-        expected: String,
+        expected: Box<str>,
         /// The thing referred to.
         other: String,
         /// Its digest.
-        found: String,
+        found: Box<str>,
         /// What to do.
         remedy: &'static str,
     },

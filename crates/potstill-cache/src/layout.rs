@@ -439,9 +439,9 @@ fn check_reference(plan: &TeacherPlan, what: &'static str, expected: Digest32, o
     Err(CacheError::Mismatch {
         component: ComponentId::Teacher(plan.id.clone()),
         what,
-        expected: expected.to_string(),
+        expected: expected.to_string().into(),
         other: format!("that of {}", other.component()),
-        found: found.to_string(),
+        found: found.to_string().into(),
         remedy: "build this teacher again, or bring back the component that it was built on",
     })
 }

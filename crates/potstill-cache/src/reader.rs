@@ -72,11 +72,11 @@ pub(crate) fn read_seal<S: Source + ?Sized>(
     Ok((seal, bytes))
 }
 
-/// The plans that teachers refer to, where there are any.
-#[allow(clippy::type_complexity)]
-pub(crate) fn read_references<S: Source + ?Sized>(
-    source: &S,
-) -> Result<(Option<Arc<LatentsPlan>>, Option<Arc<TextPlan>>), CacheError> {
+/// The plans of latents and text, where there are any.
+pub(crate) type References = (Option<Arc<LatentsPlan>>, Option<Arc<TextPlan>>);
+
+/// The plans that teachers refer to.
+pub(crate) fn read_references<S: Source + ?Sized>(source: &S) -> Result<References, CacheError> {
     let plan = |component| match read_plan(source, &component) {
         Ok((plan, _)) => Ok(Some(plan)),
         Err(CacheError::Unplanned { .. }) => Ok(None),
@@ -361,9 +361,9 @@ fn check_seal(
     let mismatch = |what, expected: Digest32, other: &str, found: Digest32, remedy| CacheError::Mismatch {
         component: id.clone(),
         what,
-        expected: expected.to_string(),
+        expected: expected.to_string().into(),
         other: other.to_owned(),
-        found: found.to_string(),
+        found: found.to_string().into(),
         remedy,
     };
     let seal = &component.seal;

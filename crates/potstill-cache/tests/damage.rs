@@ -172,7 +172,7 @@ fn flipped_bits() {
         // The lowest bit of a number in the middle of the data: harmless to the eye.
         let found = epsilon(|cache| {
             edit(cache.join(file), |bytes| {
-                let middle = bytes.len() / 2 & !1;
+                let middle = (bytes.len() / 2) & !1;
                 bytes[middle] ^= 1;
             })
         });
@@ -257,7 +257,8 @@ fn swapped_predictions_are_found_though_everything_was_sealed_again() {
 
 #[test]
 fn scaled_zeroed_and_corrupted_predictions_stand_out() {
-    let damages: [(&str, fn(&mut Vec<f32>)); 4] = [
+    type Damage = fn(&mut Vec<f32>);
+    let damages: [(&str, Damage); 4] = [
         ("halved", |v| v.iter_mut().for_each(|x| *x *= 0.5)),
         ("tripled", |v| v.iter_mut().for_each(|x| *x *= 3.0)),
         ("zero", |v| v.fill(0.0)),

@@ -151,7 +151,7 @@ fn jobs<'a, S: Source + ?Sized>(source: &S, documents: &'a Documents) -> Vec<Job
 #[cfg(feature = "fs")]
 fn map<J: Sync, T: Send>(jobs: &[J], f: impl Fn(&J) -> T + Sync) -> Vec<T> {
     use rayon::prelude::*;
-    jobs.par_iter().map(|job| f(job)).collect()
+    jobs.par_iter().map(&f).collect()
 }
 
 #[cfg(not(feature = "fs"))]

@@ -58,8 +58,11 @@ pub(crate) struct Kind {
 #[derive(Debug, Default)]
 pub(crate) struct Findings {
     listed: Vec<Finding>,
-    counts: BTreeMap<&'static str, (Option<Severity>, u64)>,
+    counts: Counts,
 }
+
+/// How often each code was found.
+pub(crate) type Counts = BTreeMap<&'static str, (Severity, u64)>;
 
 /// Where a finding is.
 #[derive(Clone, Copy, Default)]
@@ -77,8 +80,7 @@ impl Findings {
         expected: impl ToString,
         found: impl ToString,
     ) {
-        let count = self.counts.entry(kind.code).or_default();
-        count.0 = Some(kind.severity);
+        let count = self.counts.entry(kind.code).or_insert((kind.severity, 0));
         count.1 += 1;
         if count.1 <= MAX_LISTED as u64 {
             self.listed.push(Finding {
@@ -98,15 +100,13 @@ impl Findings {
     /// Joins the findings of shards, in their order.
     pub fn merge(&mut self, other: Self) {
         for (code, (severity, count)) in other.counts {
-            let own = self.counts.entry(code).or_default();
-            own.0 = severity;
-            own.1 += count;
+            self.counts.entry(code).or_insert((severity, 0)).1 += count;
         }
         self.listed.extend(other.listed);
     }
 
     /// Sorted, and cut to the limit again.
-    pub fn finish(mut self) -> (Vec<Finding>, BTreeMap<&'static str, (Option<Severity>, u64)>) {
+    pub fn finish(mut self) -> (Vec<Finding>, Counts) {
         self.listed.sort();
         let mut seen: BTreeMap<&'static str, usize> = BTreeMap::new();
         self.listed.retain(|finding| {
@@ -215,7 +215,7 @@ impl Report {
         let (mut listed, mut counts, mut errors) = (Vec::new(), BTreeMap::new(), false);
         for (component, findings) in findings {
             let (mut list, count) = findings.finish();
-            errors |= count.values().any(|(severity, _)| *severity == Some(Severity::Error));
+            errors |= count.values().any(|(severity, _)| *severity == Severity::Error);
             listed.append(&mut list);
             if !count.is_empty() {
                 counts.insert(
