@@ -2,16 +2,18 @@ import type { Command } from 'commander';
 import type { DemoResult } from '../demo/index.ts';
 import type { Context } from './command.ts';
 import { formatSeconds } from './format.ts';
+import { setOption } from './recipe.ts';
 
 /** `potstill demo`: the whole pipeline on small models and real pictures. */
 export function configure(command: Command, context: Context): void {
   command
     .option('--out <folder>', 'where everything goes; an earlier demo there is replaced', 'runs/demo')
     .option('--long', 'the longer recipe of the same method: about an hour instead of two minutes')
-    .action(async ({ out, long = false }: { out: string; long?: boolean }) => {
+    .addOption(setOption())
+    .action(async ({ out, long = false, set }: { out: string; long?: boolean; set: readonly string[] }) => {
       const { runDemo } = await import('../demo/index.ts');
       const { progress, signal } = context;
-      const result = await runDemo({ out, long, progress, signal });
+      const result = await runDemo({ out, long, set, progress, signal });
       context.result(result, () => describe(result));
     });
 }

@@ -19,6 +19,8 @@ export interface DemoOptions {
   readonly out: string;
   /** The longer recipe: more draws, more steps, the same method. */
   readonly long: boolean;
+  /** `key=value` for the recipe. */
+  readonly set?: readonly string[];
   readonly progress: Progress;
   readonly signal: AbortSignal;
 }
@@ -51,12 +53,12 @@ const MARKER = 'potstill-demo.json';
  *
  * @throws PotstillError `ERR_DEMO_OUT` when the folder holds something else; whatever the stages throw
  */
-export async function runDemo({ out, long, progress, signal }: DemoOptions): Promise<DemoResult> {
+export async function runDemo({ out, long, set = [], progress, signal }: DemoOptions): Promise<DemoResult> {
   const assets = demoFolder();
   const folder = resolve(out);
   const stages = new Stages();
   await prepare(folder);
-  const recipe = await demoRecipe(assets, folder, long);
+  const recipe = await demoRecipe(assets, folder, { long, set });
   const { dir: cache } = recipe.cache;
 
   const engine = await loadEngine();
@@ -117,8 +119,12 @@ async function prepare(folder: string): Promise<void> {
 }
 
 /** The demo's recipe with everything it writes, and copies of the teachers, in one folder. */
-async function demoRecipe(assets: string, folder: string, long: boolean): Promise<ResolvedRecipe> {
-  const { recipe } = await loadRecipe(join(assets, 'recipes', long ? 'demo-long.json' : 'demo.json'));
+async function demoRecipe(
+  assets: string,
+  folder: string,
+  { long, set }: Required<Pick<DemoOptions, 'long' | 'set'>>,
+): Promise<ResolvedRecipe> {
+  const { recipe } = await loadRecipe(join(assets, 'recipes', long ? 'demo-long.json' : 'demo.json'), { set });
   const teachers = await Promise.all(
     recipe.teachers.map(async (teacher) => {
       const model = join(folder, 'teachers', teacher.id);

@@ -8,7 +8,6 @@ import {
   type Model,
   noise,
   openModel,
-  Sampler,
   type SamplerKind,
   scope,
   Tensor,
@@ -17,7 +16,15 @@ import {
   Vae,
 } from '../native/index.ts';
 import type { Progress } from '../progress.ts';
-import { type Conditioning, sampleLatents, type WeightedUnet, wholePictureTimeIds } from '../sampling/index.ts';
+import {
+  asKind,
+  averaged,
+  type Conditioning,
+  guided,
+  sampleLatents,
+  type WeightedUnet,
+  wholePictureTimeIds,
+} from '../sampling/index.ts';
 import { distance, type LatentTriple } from './distance.ts';
 import type { EvaluatedModel, Evaluation } from './evaluation.ts';
 
@@ -173,28 +180,25 @@ interface DrawOptions extends EvaluateOptions {
 async function draw(
   { guidance, networks }: Contender,
   subjects: readonly Subject[],
-  { engine, model, text, shape, prompts, sampler: kind, steps, signal }: DrawOptions,
+  { engine, model, text, shape, prompts, sampler, steps, signal }: DrawOptions,
 ): Promise<{ rows: Float32Array[]; seconds: number }> {
   const { schedule, prediction } = model;
   return scope(async () => {
     const words = subjects.map(({ prompt }) => prompts[prompt]?.text ?? '');
     const cond = await condition(text, words, shape);
-    const uncond =
-      guidance === 1
-        ? undefined
-        : await condition(
-            text,
-            words.map(() => ''),
-            shape,
-          );
+    const empty = words.map(() => '');
+    const uncond = guidance === 1 ? undefined : await condition(text, empty, shape);
     const seeds = subjects.map(({ seed }) => BigInt(seed));
-    using sampler = await Sampler.create(schedule, { kind, steps });
+    const predict = averaged(
+      networks.map(({ unet, weight, prediction: kind }) => ({
+        predict: asKind(guided(unet, cond, uncond, guidance), kind, prediction, schedule),
+        weight,
+      })),
+    );
     const start = noise(engine, { generator: 'philox', seeds, shape });
     await engine.settled();
     const begun = performance.now();
-    const values = await (
-      await sampleLatents({ networks, schedule, prediction, sampler, cond, uncond, guidance, noise: start, signal })
-    ).toArray();
+    const values = await (await sampleLatents({ schedule, sampler, steps, noise: start, predict, signal })).toArray();
     const seconds = (performance.now() - begun) / 1000;
     const size = values.length / subjects.length;
     return { rows: subjects.map((_, row) => values.subarray(row * size, (row + 1) * size)), seconds };
