@@ -1,0 +1,136 @@
+import { cpSync, existsSync, readFileSync, rmSync, truncateSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { writeEchoUnet } from '../../test/support/echo-unet.ts';
+import { makeTinyProject, type TinyProject } from '../../test/support/tiny-project.ts';
+import { type Engine, loadEngine } from '../native/index.ts';
+import { run } from './run.ts';
+
+let engine: Engine;
+let project: TinyProject;
+
+/** Runs `potstill cache …`. */
+async function cache(...words: readonly string[]): Promise<{ code: number; stdout: string; stderr: string }> {
+  const written = { stdout: '', stderr: '' };
+  const stream = (name: 'stdout' | 'stderr') => ({
+    write: (text: string | Uint8Array) => {
+      written[name] += text;
+      return true;
+    },
+  });
+  return { code: await run(['cache', ...words], stream('stdout'), stream('stderr')), ...written };
+}
+
+const at = (...parts: readonly string[]): string => join(project.folder, ...parts);
+
+beforeAll(async () => {
+  engine = await loadEngine();
+  project = await makeTinyProject(engine);
+  await cache('build', project.recipeFile);
+});
+afterAll(() => project[Symbol.dispose]());
+
+describe('potstill cache build', () => {
+  it('says what it built and what was there', async () => {
+    const folder = at('fresh');
+    const fresh = await cache('build', project.recipeFile, '--set', `cache.dir=${folder}`, '--set', 'cache.draws=1');
+    expect(fresh).toMatchObject({ code: 0 });
+    expect(fresh.stdout).toContain('teachers/first: 6 records, built');
+    const again = await cache('build', project.recipeFile, '--json');
+    expect(again.code).toBe(0);
+    expect(JSON.parse(again.stdout)).toMatchObject({
+      ok: true,
+      dir: at('cache'),
+      components: [
+        { name: 'latents', records: 6, computed: 0 },
+        { name: 'text', records: 7, computed: 0 },
+        { name: 'teachers/first', records: 144, computed: 0 },
+        { name: 'teachers/second', records: 144, computed: 0 },
+      ],
+    });
+  });
+
+  it('refuses the cache of another teacher, and says what to do', async () => {
+    await writeEchoUnet(engine, at('other'), 9);
+    const { code, stderr } = await cache('build', project.recipeFile, '--set', `teachers[1].model=${at('other')}`);
+    expect(code).toBe(2);
+    expect(stderr).toContain('ERR_CACHE_FOREIGN');
+    expect(stderr).toContain('teacher weights digest');
+    expect(stderr).toMatch(/do: +Restore what it was built from, set cache\.dir to another folder, or delete /);
+  });
+
+  it.each([
+    ['a part that does not exist', ['--only', 'third'], 2, 'the recipe has no teacher "third"'],
+    ['what is not built', ['--shard', '1/4'], 2, '--shard is not built yet'],
+    ['an unknown key', ['--set', 'cache.folder=x'], 2, 'folder'],
+    ['a missing model', ['--set', 'teachers[0].model=nowhere', '--set', 'cache.dir=none'], 2, 'nowhere'],
+    ['missing pictures', ['--set', 'data[0].images=nowhere', '--set', 'cache.dir=none'], 2, 'no such folder of images'],
+  ])('refuses %s and writes nothing', async (_, words, code, what) => {
+    const outcome = await cache('build', project.recipeFile, ...words);
+    expect(outcome.stderr).toContain(what);
+    expect(outcome.code).toBe(code);
+    expect(existsSync('none')).toBe(false);
+  });
+
+  it('refuses weights that are cut short or lie about their length', async () => {
+    for (const spoil of [
+      (file: string) => truncateSync(file, 1000),
+      (file: string) => writeFileSync(file, Buffer.alloc(64, 0xff)),
+    ]) {
+      rmSync(at('spoilt'), { recursive: true, force: true });
+      cpSync(at('first'), at('spoilt'), { recursive: true });
+      spoil(at('spoilt/unet/diffusion_pytorch_model.safetensors'));
+      const words = ['--set', `teachers[0].model=${at('spoilt')}`, '--set', `cache.dir=${at('spoilt-cache')}`];
+      const { code, stderr } = await cache('build', project.recipeFile, ...words);
+      expect(code).toBe(2);
+      expect(stderr).toContain('spoilt/unet/diffusion_pytorch_model.safetensors');
+      expect(existsSync(at('spoilt-cache/teachers/first/seal.json'))).toBe(false);
+      rmSync(at('spoilt-cache'), { recursive: true });
+    }
+  });
+});
+
+describe('potstill cache verify', () => {
+  it('prints the same document for both backends', async () => {
+    const native = await cache('verify', at('cache'), '--backend', 'native', '--json');
+    const wasm = await cache('verify', at('cache'), '--backend', 'wasm', '--json');
+    expect(native).toEqual(wasm);
+    expect(native.code).toBe(0);
+    expect(JSON.parse(native.stdout)).toMatchObject({ format: 'potstill-verification', level: 2, verdict: 'ok' });
+  });
+
+  it('exits with 1 for a damaged cache and names the place', async () => {
+    cpSync(at('cache'), at('damaged'), { recursive: true });
+    const file = at('damaged/text/shard-00000.safetensors');
+    const bytes = readFileSync(file);
+    bytes.writeUInt8(bytes.readUInt8(bytes.length - 9) ^ 4, bytes.length - 9);
+    writeFileSync(file, bytes);
+    for (const backend of ['native', 'wasm']) {
+      const { code, stdout } = await cache('verify', at('damaged'), '--backend', backend);
+      expect(code).toBe(1);
+      expect(stdout).toContain('DAMAGED (structure and determinism)');
+      expect(stdout).toContain('error: shard-digest in text\n  text/shard-00000.safetensors');
+      expect(stdout).toMatch(/ {2}do: copy the file again/);
+    }
+  });
+
+  it.each([
+    ['a folder that is no cache', () => [at('pictures')], 'there is no cache here'],
+    ['a path that is not there', () => [at('nowhere')], 'no such folder'],
+    ['recomputation, which is not built', () => [at('cache'), '--recompute', '8'], '--recompute is not built yet'],
+    ['an unknown backend', () => [at('cache'), '--backend', 'cuda'], 'cuda'],
+  ])('exits with 2 for %s', async (_, words, what) => {
+    const { code, stderr } = await cache('verify', ...words());
+    expect(stderr).toContain(what);
+    expect(code).toBe(2);
+  });
+});
+
+it.each(['ls', 'stats', 'seal', 'gc', 'export', 'import'])(
+  'potstill cache %s says that it is not built',
+  async (name) => {
+    const { code, stderr } = await cache(name, 'somewhere');
+    expect(code).toBe(2);
+    expect(stderr).toContain(`potstill cache ${name} is not built yet`);
+  },
+);
