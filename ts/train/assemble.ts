@@ -31,6 +31,7 @@ export async function assemble(engine: Engine, recipe: ResolvedRecipe, cache: Op
   const { samples } = cache;
   const split = holdOut(samples, training.validation?.fraction ?? 0, seed);
   requireData(recipe, split.train.length, split.heldOut.length);
+  requireOneSize(cache);
   const model = await openModel(engine, recipe.student.model);
   const { prediction, schedule } = model;
   const unet = await Unet.open(engine, componentFolder(model, 'unet'));
@@ -109,4 +110,23 @@ function requireData(recipe: Recipe, train: number, heldOut: number): void {
       remedy: 'Add images, or leave training.validation out.',
     });
   }
+}
+
+/** A batch is one tensor, so its latents are of one size. */
+function requireOneSize({ samples, reader }: OpenedCache): void {
+  const sizes = new Set(
+    samples.map(({ view }) => {
+      const { width, height } = reader.sizeOf(view);
+      return `${width}×${height}`;
+    }),
+  );
+  if (sizes.size <= 1) return;
+  throw inputError(
+    'ERR_NOT_BUILT',
+    `training on pictures of several sizes (${[...sizes].join(', ')}) is not built yet`,
+    {
+      where: 'data[].size',
+      remedy: 'Give every entry of `data` the same size.',
+    },
+  );
 }

@@ -1,4 +1,4 @@
-import { cpSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { cpSync, existsSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
@@ -149,6 +149,19 @@ describe('train', () => {
         );
         expect(other?.equals(one ?? Buffer.of()), file).toBe(true);
       }
+    },
+    TIMEOUT_MS,
+  );
+
+  it(
+    'refuses pictures of several sizes before it makes a run',
+    async () => {
+      const data = [{ images: 'images' }, { images: 'images', size: [32, 64] }];
+      await expect(run(recipe('sizes', { data, cache: { dir: 'cache-sizes' } }))).rejects.toMatchObject({
+        code: 'ERR_NOT_BUILT',
+        what: expect.stringContaining('64×64'),
+      });
+      expect(existsSync(join(folder, 'sizes'))).toBe(false);
     },
     TIMEOUT_MS,
   );

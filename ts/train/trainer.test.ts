@@ -1,4 +1,4 @@
-import { cpSync, mkdtempSync, readFileSync, rmSync } from 'node:fs';
+import { cpSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, describe, expect, it } from 'vitest';
@@ -175,6 +175,11 @@ describe('Trainer', () => {
     await expect(loadState(checkpoint, second.parts, { text: 'ab' }, silentProgress)).rejects.toMatchObject({
       code: 'ERR_RUN_OTHER_CACHE',
     });
+    const elsewhere = join(checkpoint.folder, 'state.json');
+    writeFileSync(elsewhere, readFileSync(elsewhere, 'utf8').replace(engine.kernelClass, 'another'));
+    const said: string[] = [];
+    await loadState(checkpoint, second.parts, {}, { ...silentProgress, log: (line) => said.push(line) });
+    expect(said).toEqual([expect.stringMatching(/another kernels.*bits/)]);
   }, 60_000);
 
   it('keeps what a method remembers in checkpoints', async () => {
