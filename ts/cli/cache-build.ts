@@ -3,7 +3,7 @@ import type { BuiltCache } from '../cache/index.ts';
 import type { Context } from './command.ts';
 import { formatSeconds } from './format.ts';
 import { notBuilt } from './not-built.ts';
-import { setOption } from './recipe.ts';
+import { setOption } from './set-option.ts';
 
 interface BuildOptions {
   readonly only?: string;

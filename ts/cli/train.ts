@@ -2,7 +2,7 @@ import type { Command } from 'commander';
 import type { TrainResult } from '../train/train.ts';
 import type { Context } from './command.ts';
 import { formatSeconds } from './format.ts';
-import { setOption } from './recipe.ts';
+import { setOption } from './set-option.ts';
 
 interface TrainOptions {
   readonly resume?: boolean;
