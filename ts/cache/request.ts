@@ -1,4 +1,4 @@
-import { methods } from '../methods/index.ts';
+import { methodOf } from '../methods/index.ts';
 import type { ResolvedRecipe } from '../recipe/index.ts';
 import type { PredictionField } from './plan/types.ts';
 
@@ -10,11 +10,7 @@ export type Part = string;
  * unconditional ones, so dropout needs both.
  */
 export function fieldsOf(recipe: ResolvedRecipe): readonly PredictionField[] {
-  const { needs } = methods[recipe.method.id];
-  // Each method takes its own options; the union of the methods would want the intersection of them.
-  const { fields } = (needs as (options: typeof recipe.method) => { fields: readonly PredictionField[] })(
-    recipe.method,
-  );
+  const { fields } = methodOf(recipe.method).needs(recipe.method);
   const dropout = recipe.data.some(({ captionDropout }) => captionDropout > 0);
   return fields.includes('cond') && dropout ? ['cond', 'uncond'] : fields;
 }

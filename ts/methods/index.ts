@@ -1,5 +1,6 @@
 import { z } from 'zod';
 import { cfg } from './cfg.ts';
+import type { Method } from './define.ts';
 import { denoise } from './denoise.ts';
 import { multiTeacher } from './multi-teacher.ts';
 
@@ -21,3 +22,13 @@ export const methods = { cfg, denoise, 'multi-teacher': multiTeacher } as const;
 
 /** A recipe's `method`: the options of one of the methods, told apart by `id`. */
 export const methodOptions = z.discriminatedUnion('id', [cfg.options, denoise.options, multiTeacher.options]);
+
+/** Options of one of the methods. */
+export type MethodOptions = z.output<typeof methodOptions>;
+
+/** The method that options were parsed for. */
+export function methodOf({ id }: MethodOptions): Method {
+  // Each method takes its own options, so the union of the methods would want the intersection of them; the `id` in the
+  // options is what says that they belong together.
+  return methods[id] as unknown as Method;
+}

@@ -4,8 +4,8 @@ import { join } from 'node:path';
 import { describe, expect, it } from 'vitest';
 import { z } from 'zod';
 import { gradients, loadEngine, openModel, type PredictionKind, scope, Tensor } from '../native/index.ts';
-import type { Batch, Method, Roles } from './define.ts';
-import { methodOptions, methods } from './index.ts';
+import type { Batch, Roles } from './define.ts';
+import { methodOf, methodOptions } from './index.ts';
 import { evaluate } from './loss.ts';
 import { truth } from './prediction.ts';
 import { stepRng } from './rng.ts';
@@ -55,7 +55,7 @@ interface Case {
 function run({ method: given, kind = 'epsilon', weights = { a: 1 } }: Case): Promise<(typeof fixture.cases)[string]> {
   return scope(async () => {
     const options = methodOptions.parse(given);
-    const method = methods[options.id] as unknown as Method;
+    const method = methodOf(options);
     const [latents, noise] = [wave(1), wave(2)];
     const prediction = wave(3).leaf();
     const teacher = { a: [wave(4), wave(6)], b: [wave(5), wave(7)] } as const;

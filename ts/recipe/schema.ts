@@ -1,5 +1,5 @@
 import { z } from 'zod';
-import { methodOptions, methods } from '../methods/index.ts';
+import { methodOf, methodOptions } from '../methods/index.ts';
 
 /** Timesteps of every Stable Diffusion noise schedule: a recipe's range lies within [0, 1000). */
 const TRAIN_TIMESTEPS = 1000;
@@ -217,7 +217,5 @@ export const recipeSchema = z
 export type Recipe = z.output<typeof recipeSchema>;
 
 function readsTeachers(options: Recipe['method']): boolean {
-  const method = methods[options.id];
-  // Each method takes its own options; the union of the methods would want the intersection of them.
-  return (method.needs as (given: typeof options) => { fields: readonly string[] })(options).fields.length > 0;
+  return methodOf(options).needs(options).fields.length > 0;
 }

@@ -4,7 +4,7 @@ import { BatchPlan } from '../data/batches.ts';
 import { holdOut, type Sample } from '../data/entries.ts';
 import { permutation } from '../data/order.ts';
 import { inputError } from '../errors.ts';
-import { type Method, methods } from '../methods/index.ts';
+import { methodOf } from '../methods/index.ts';
 import { AdamW, componentFolder, Ema, type Engine, openModel, Unet } from '../native/index.ts';
 import type { Recipe, ResolvedRecipe } from '../recipe/index.ts';
 import { CacheSource } from './cache-source.ts';
@@ -17,16 +17,11 @@ export interface Assembly {
   readonly validation: Validation | undefined;
 }
 
-/** The method of a recipe. Its options are the ones that its own schema has parsed. */
-export function methodOf(recipe: Recipe): Method {
-  return methods[recipe.method.id] as unknown as Method;
-}
-
 /** Opens the student and sets up optimizer, moving average, data order and validation as a recipe says. */
 export async function assemble(engine: Engine, recipe: ResolvedRecipe, cache: OpenedCache): Promise<Assembly> {
   const { training, seed } = recipe;
   const { optimizer } = training;
-  const method = methodOf(recipe);
+  const method = methodOf(recipe.method);
   const fields = fieldsOf(recipe);
   const { samples } = cache;
   const split = holdOut(samples, training.validation?.fraction ?? 0, seed);
