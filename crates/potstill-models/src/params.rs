@@ -8,8 +8,7 @@ use potstill_engine::{Gradients, Param};
 use crate::error::{KeyMismatch, ModelError, Result};
 use crate::layout::{file_copy, file_shape, to_file_layout, to_memory_layout};
 
-/// Every parameter of a model, in the order in which its layers are built (diffusers' `named_parameters` order, up to
-/// the position of up-samplers). Cloning shares the parameters.
+/// Every parameter of a model, in the order in which its layers are built. Cloning shares the parameters.
 #[derive(Clone)]
 pub struct Params {
     list: Vec<Param>,

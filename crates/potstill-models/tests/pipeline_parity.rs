@@ -1,0 +1,110 @@
+//! Prompts and guided sampling against diffusers' SD1.5 and SDXL pipelines.
+
+mod common;
+
+use common::{assert_close, assert_weights, base_seed, fixture, json, randn, tensors, unet_config};
+use potstill_engine::{Device, Value};
+use potstill_models::samplers::{SamplerKind, Spacing};
+use potstill_models::{
+    Conditioning, Guidance, PredictionKind, PromptEmbeddings, PromptEncoder, Schedule, TextConfig, TextEncoder,
+    Tokenizer, Unet, default_time_ids, sample,
+};
+use serde_json::Value as Json;
+
+/// Largest error, of the reference's scale.
+const TOLERANCE: f64 = 1e-4;
+
+/// A tokenizer and encoder of a fixture; the second pads with `!` as SDXL's does.
+fn encoder(described: &Json, pad: Option<&str>) -> (Tokenizer, TextEncoder) {
+    let folder = tempfile::tempdir().unwrap();
+    for name in ["vocab.json", "merges.txt"] {
+        let source = fixture("../../configs/demo/base/tokenizer").join(name);
+        std::fs::copy(source, folder.path().join(name)).unwrap();
+    }
+    let config = TextConfig::parse(described["config"].as_object().unwrap().clone(), "fixture").unwrap();
+    let encoder = TextEncoder::random(config, base_seed(described), common::WEIGHTS, &Device::Cpu).unwrap();
+    assert_weights(encoder.params(), described);
+    (Tokenizer::load(folder.path(), pad).unwrap(), encoder)
+}
+
+fn check(kind: &str) {
+    let expected = json(&format!("pipelines/{kind}.json"));
+    let reference = tensors(&format!("pipelines/{kind}.safetensors"));
+    let number = |key: &str| expected[key].as_u64().unwrap() as usize;
+    let encoders = expected["encoders"].as_array().unwrap();
+    let second = encoders.get(1).map(|described| encoder(described, Some("!")));
+    let encoder = PromptEncoder::new(encoder(&encoders[0], None), second).unwrap();
+
+    let prompts: Vec<String> = serde_json::from_value(expected["prompts"].clone()).unwrap();
+    let cond = encoder.encode(&prompts, 0).unwrap();
+    let uncond = encoder
+        .encode(&vec![expected["negative"].as_str().unwrap(); prompts.len()], 0)
+        .unwrap();
+    for (name, encoded) in [("cond", &cond), ("uncond", &uncond)] {
+        assert_close(
+            name,
+            encoded.encoder_hidden_states.tensor(),
+            &reference[name],
+            TOLERANCE,
+        );
+    }
+    for (name, encoded) in [("pooled", &cond), ("uncond_pooled", &uncond)] {
+        assert_eq!(encoded.pooled.is_some(), reference.contains_key(name));
+        if let Some(pooled) = &encoded.pooled {
+            assert_close(name, pooled.tensor(), &reference[name], TOLERANCE);
+        }
+    }
+
+    let name = expected["unet"].as_str().unwrap();
+    let seed = base_seed(&json(&format!("{name}/expected.json")));
+    let unet = Unet::random(unet_config(name), seed, common::WEIGHTS, &Device::Cpu).unwrap();
+    let (batch, height, width) = (prompts.len(), number("height"), number("width"));
+    let told = |encoded: &PromptEmbeddings| Conditioning {
+        encoder_hidden_states: encoded.encoder_hidden_states.tensor().clone(),
+        text_embeds: encoded.pooled.as_ref().map(Value::tensor).cloned(),
+        time_ids: unet
+            .config()
+            .text_time
+            .map(|_| default_time_ids(batch, height, width, &Device::Cpu).unwrap()),
+    };
+    let schedule = Schedule::sd(PredictionKind::from_name(expected["prediction_type"].as_str().unwrap()).unwrap());
+    let sampler = SamplerKind::from_name(expected["sampler"].as_str().unwrap()).unwrap();
+    let sampler = sampler.create(&schedule, number("steps"), Spacing::Leading).unwrap();
+    let uncond = told(&uncond);
+    let guidance = Guidance {
+        uncond: &uncond,
+        scale: expected["guidance"].as_f64().unwrap(),
+    };
+    let noise = randn(
+        expected["noise_seed"].as_u64().unwrap(),
+        &[batch, 4, height / 8, width / 8],
+    );
+    let latents = sample(
+        &unet,
+        sampler.as_ref(),
+        &told(&cond),
+        Some(&guidance),
+        &noise,
+        |_, _| true,
+    )
+    .unwrap();
+    assert_close("latents", &latents, &reference["latents"], TOLERANCE);
+
+    // Stopped after the first step, the result is what is there.
+    let mut calls = 0;
+    let stopped = sample(&unet, sampler.as_ref(), &told(&cond), None, &noise, |step, _| {
+        calls = step;
+        false
+    });
+    assert_eq!((stopped.unwrap().dims(), calls), (noise.dims(), 1));
+}
+
+#[test]
+fn sd15_is_diffusers() {
+    check("sd15");
+}
+
+#[test]
+fn sdxl_is_diffusers() {
+    check("sdxl");
+}
