@@ -60,7 +60,10 @@ async function assemble(
     })
     .addHelpText('after', '\nResults go to stdout (--json: one document), progress to stderr.');
   for (const { name, summary, load } of COMMANDS) {
-    const command = program.command(name).summary(summary).description(`${summary}.`);
+    const command = program
+      .command(name)
+      .summary(summary)
+      .description(`${summary.charAt(0).toUpperCase()}${summary.slice(1)}.`);
     if (!words.includes(name)) continue;
     (await load()).configure(command, output);
     offerJson(command);

@@ -4,5 +4,5 @@ import { Option } from 'commander';
 export function setOption(): Option {
   return new Option('--set <key=value>', 'override a value of the recipe: training.batch=4 (may be repeated)')
     .argParser((value: string, previous: string[] | undefined) => [...(previous ?? []), value])
-    .default([], '');
+    .default([], 'none');
 }
