@@ -56,9 +56,12 @@ describe('checkpoints', () => {
     expect(await readdir(folder)).toEqual(['step-000002', 'step-000003']);
   });
 
-  it('are refused when the state is not ours', async () => {
+  it.each(['{"version":2}', '{"version":1', ''])('are refused when the state is not ours: %j', async (text) => {
     const checkpoint = await writeCheckpoint(folder, state(1), tensors);
-    await writeFile(join(checkpoint.folder, 'state.json'), '{"version":2}');
-    await expect(readCheckpointState(checkpoint)).rejects.toThrow();
+    await writeFile(join(checkpoint.folder, 'state.json'), text);
+    await expect(readCheckpointState(checkpoint)).rejects.toMatchObject({
+      kind: 'input',
+      where: join(checkpoint.folder, 'state.json'),
+    });
   });
 });

@@ -1,14 +1,15 @@
-import { mkdir, open, readdir, readFile, rename, rm } from 'node:fs/promises';
+import { mkdir, open, readdir, readFile, rename, rm, stat } from 'node:fs/promises';
 import { join } from 'node:path';
 import { z } from 'zod';
+import { inputError } from '../errors.ts';
 
 /** Digits of a step in a folder's name: enough that names sort as numbers do for any run on one machine. */
 const STEP_DIGITS = 6;
 const FINISHED = /^step-(\d{6,})$/;
 /** Prefix of a checkpoint that is being written; only a crash leaves one behind. */
 const UNFINISHED = '.writing-';
-/** `state.json` is a few hundred bytes plus what a method keeps; more than this is not ours. */
-const STATE_LIMIT = 16 * 1024 * 1024;
+/** `state.json` and `recipe.json` are kilobytes; a recipe with thousands of prompts is still far below this. */
+const JSON_LIMIT = 16 * 1024 * 1024;
 
 /** What `state.json` holds beside the tensors: everything else follows from the recipe and the step. */
 export const checkpointState = z.strictObject({
@@ -77,18 +78,21 @@ export async function writeCheckpoint(
   return { step: state.step, folder };
 }
 
-/** Reads and checks a checkpoint's `state.json`. */
-export async function readCheckpointState(checkpoint: Checkpoint): Promise<CheckpointState> {
-  const path = join(checkpoint.folder, 'state.json');
-  const file = await open(path);
-  try {
-    const { size } = await file.stat();
-    if (size > STATE_LIMIT)
-      throw new RangeError(`${path} has ${size} bytes, more than a checkpoint's state ever takes`);
-    return checkpointState.parse(JSON.parse(await file.readFile('utf8')));
-  } finally {
-    await file.close();
-  }
+/**
+ * Reads and checks a checkpoint's `state.json`.
+ *
+ * @throws PotstillError `ERR_CHECKPOINT` when it is damaged or another program's
+ */
+export async function readCheckpointState({ folder }: Checkpoint): Promise<CheckpointState> {
+  const path = join(folder, 'state.json');
+  const found = checkpointState.safeParse(await readJsonIfThere(path));
+  if (found.success) return found.data;
+  const [issue] = found.error.issues;
+  throw inputError('ERR_CHECKPOINT', `this is not a checkpoint's state: ${issue?.message ?? ''}`, {
+    where: path,
+    remedy: `Remove ${folder} to go on from the checkpoint before it.`,
+    cause: found.error,
+  });
 }
 
 /** Removes all but the newest `keep` checkpoints, and what crashes left half-written. */
@@ -124,11 +128,27 @@ async function syncFolder(folder: string): Promise<void> {
   }
 }
 
-/** Reads a JSON file, or undefined when there is none. */
+/**
+ * Reads a JSON file of a run, or undefined when there is none.
+ *
+ * @throws PotstillError `ERR_RUN_FILE` when it is not JSON or far too large
+ */
 export async function readJsonIfThere(path: string): Promise<unknown> {
-  const text = await readFile(path, 'utf8').catch((error: NodeJS.ErrnoException) => {
+  const found = await stat(path).catch((error: NodeJS.ErrnoException) => {
     if (error.code === 'ENOENT') return undefined;
     throw error;
   });
-  return text === undefined ? undefined : (JSON.parse(text) as unknown);
+  if (found === undefined) return undefined;
+  const remedy = 'Restore the file, or start a new run with another `output`.';
+  if (found.size > JSON_LIMIT) {
+    throw inputError('ERR_RUN_FILE', `the file has ${found.size} bytes, more than potstill ever writes into it`, {
+      where: path,
+      remedy,
+    });
+  }
+  try {
+    return JSON.parse(await readFile(path, 'utf8')) as unknown;
+  } catch (cause) {
+    throw inputError('ERR_RUN_FILE', 'the file is not JSON', { where: path, remedy, cause });
+  }
 }
