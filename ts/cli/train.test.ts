@@ -4,6 +4,7 @@ import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { makeTinyProject, type TinyProject } from '../../test/support/tiny-project.ts';
 import { loadEngine } from '../native/index.ts';
+import { listCheckpoints, stepName } from '../train/checkpoints.ts';
 import { readMetrics } from '../train/metrics.ts';
 
 const ROOT = join(import.meta.dirname, '../..');
@@ -82,6 +83,45 @@ describe('potstill train', () => {
       const metrics = await readMetrics(join(output, 'metrics.jsonl'));
       expect(metrics.map((line) => line.step)).toEqual(Array.from({ length: steps }, (_, index) => index + 1));
       expect(JSON.parse(readFileSync(join(output, 'recipe.json'), 'utf8'))).toMatchObject({ name: 'tiny' });
+    },
+    TIMEOUT_MS,
+  );
+
+  it(
+    'goes on after being killed, to the bits of a run that was not',
+    async () => {
+      const words = (name: string, steps: number): string[] => {
+        const settings = {
+          output: join(project.folder, name),
+          'training.steps': steps,
+          'training.checkpoint.every': 2,
+        };
+        return Object.entries(settings).flatMap(([key, value]) => ['--set', `${key}=${value}`]);
+      };
+      const killed = start(...words('killed', 100_000));
+      await untilSteps(join(project.folder, 'killed', 'metrics.jsonl'), 5, killed.ended);
+      killed.process.kill('SIGKILL');
+      await killed.ended;
+      const last = (await listCheckpoints(join(project.folder, 'killed', 'checkpoints'))).at(-1)?.step ?? 0;
+      expect(last).toBeGreaterThanOrEqual(4);
+      const steps = last + 3;
+      const resumed = await start(...words('killed', steps), '--resume').ended;
+      expect(resumed.code, resumed.stderr).toBe(0);
+      const whole = await start(...words('whole', steps)).ended;
+      expect(whole.code, whole.stderr).toBe(0);
+      for (const file of ['student', 'optimizer']) {
+        const [one, other] = ['killed', 'whole'].map((name) =>
+          readFileSync(join(project.folder, name, 'checkpoints', stepName(steps), `${file}.safetensors`)),
+        );
+        expect(one?.equals(other ?? Buffer.of()), file).toBe(true);
+      }
+      const [one, other] = await Promise.all(
+        ['killed', 'whole'].map(async (name) => {
+          const metrics = await readMetrics(join(project.folder, name, 'metrics.jsonl'));
+          return metrics.map((line) => ({ ...line, secondsPerStep: undefined }));
+        }),
+      );
+      expect(one).toEqual(other);
     },
     TIMEOUT_MS,
   );

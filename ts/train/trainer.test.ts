@@ -182,6 +182,22 @@ describe('Trainer', () => {
     expect(said).toEqual([expect.stringMatching(/another kernels.*bits/)]);
   }, 60_000);
 
+  it('refuses a checkpoint that was cut short, naming the file', async () => {
+    const given = await trainer();
+    await given.update(0);
+    const checkpoint = await saveState(join(folder, 'cut'), given.parts, { step: 1, seconds: 0, cache: {} });
+    for (const name of ['student', 'optimizer', 'ema']) {
+      const file = join(checkpoint.folder, `${name}.safetensors`);
+      const whole = readFileSync(file);
+      writeFileSync(file, whole.subarray(0, whole.length - 8));
+      await expect(loadState(checkpoint, given.parts, {}, silentProgress)).rejects.toMatchObject({
+        kind: 'input',
+        where: expect.stringContaining(file),
+      });
+      writeFileSync(file, whole);
+    }
+  });
+
   it('keeps what a method remembers in checkpoints', async () => {
     const counting = defineMethod({
       id: 'counting',
