@@ -22,3 +22,4 @@ export {
   type ResolvedRecipe,
   recipeJsonSchema,
 } from './recipe/index.ts';
+export { type TrainOptions, type TrainResult, train } from './train/train.ts';
