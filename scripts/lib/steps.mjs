@@ -3,7 +3,7 @@ import { join } from 'node:path';
 import { buildTypeScript } from './build-ts.mjs';
 import { fingerprint, isStamped, stamp } from './fingerprint.mjs';
 import { ADDON, DIST, ROOT, TOOLS, WASM } from './paths.mjs';
-import { RequirementError } from './requirements.mjs';
+import { RequirementError, rustVersion, TESTED_RUST } from './requirements.mjs';
 import { ask, CommandError, execute } from './shell.mjs';
 
 /** Pinned: wasm-pack wants exactly the wasm-bindgen that Cargo.lock names. */
@@ -37,7 +37,7 @@ function stamped(step, print, output) {
   };
 }
 
-const compilerVersion = () => `${ask('rustc', ['--version'])} `;
+const compilerVersion = () => `${rustVersion()} `;
 
 /** The set-up, in order. Seconds: measured on 2 cores with nothing cached. @type {readonly Step[]} */
 export const STEPS = [
@@ -48,6 +48,17 @@ export const STEPS = [
     isDone: packagesAreInstalled,
     run: async () => {
       await execute('npm', ['ci', '--no-audit', '--no-fund']);
+    },
+  },
+  {
+    id: 'rust',
+    label: `Rust ${TESTED_RUST} (rustup)`,
+    seconds: 20,
+    isDone: () => rustVersion() !== undefined,
+    run: async () => {
+      const parts = ['--profile', 'minimal', '--component', 'rustfmt', '--component', 'clippy', '--no-self-update'];
+      await execute('rustup', ['toolchain', 'install', TESTED_RUST, ...parts]);
+      await execute('rustup', ['default', TESTED_RUST]);
     },
   },
   {
