@@ -1,3 +1,4 @@
+import { cancelled } from '../native/cancel.ts';
 import { addon } from '../native/load.ts';
 import { unwrap } from '../native/outcome.ts';
 import type { ReportBytes } from './verify.ts';
@@ -9,11 +10,12 @@ const POLL_MS = 200;
 export async function verifyNatively(cache: string, report: ReportBytes, signal?: AbortSignal): Promise<string> {
   const { VerificationProgress, verifyCache } = addon();
   const progress = new VerificationProgress();
+  using cancel = cancelled(signal);
   const timer = setInterval(() => report(progress.done, progress.total), POLL_MS);
   try {
-    const json = unwrap(await verifyCache(cache, progress));
+    const outcome = await verifyCache(cache, progress, cancel.token);
     signal?.throwIfAborted();
-    return json;
+    return unwrap(outcome);
   } finally {
     clearInterval(timer);
   }
