@@ -3,6 +3,7 @@
 //! Results do not depend on the number of threads: work is cut into tiles of fixed sizes, and every sum is taken in a
 //! fixed order.
 
+mod activation;
 mod attention;
 mod conv;
 mod gemm;
@@ -16,8 +17,11 @@ mod rows;
 mod scratch;
 mod simd;
 mod storage;
+mod sums;
+mod tasks;
 
-pub(crate) use attention::{AttentionShape, attention_backward, attention_forward};
+pub(crate) use activation::{Exp, Gelu, Smooth, Swish, geglu, geglu_backward, smooth};
+pub(crate) use attention::{AttentionGrad, AttentionShape, attention_backward, attention_forward};
 pub(crate) use conv::{ConvShape, conv_backward_data, conv_backward_filter, conv_forward};
 pub(crate) use inplace::{Update, add_assign, copy_into, move_towards, sum_of_squares, update};
 pub(crate) use matmul::{linear_backward_input, linear_backward_weight, linear_forward};
@@ -25,10 +29,10 @@ pub(crate) use norm::{NormShape, group_norm_backward, group_norm_forward, layer_
 pub(crate) use pointwise::{TILE, map, map2, sum_of};
 pub(crate) use real::Real;
 pub(crate) use rows::{
-    add_rows, column_sums, concat, gather_rows, scatter_rows, split, sum_spatial, transpose_last, upsample,
-    upsample_backward,
+    add_rows, concat, gather_rows, scatter_rows, split, transpose_last, upsample, upsample_backward,
 };
 #[cfg(test)]
 pub(crate) use simd::Class;
 pub use simd::kernel_class;
 pub(crate) use storage::{Out, Pointer, View, dispatch};
+pub(crate) use sums::{block_sums, column_sums};

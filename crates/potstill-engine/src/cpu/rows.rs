@@ -1,90 +1,108 @@
-//! Kernels that move or sum whole rows of channels.
+//! Kernels that move whole rows of channels, or add to them.
 
-use rayon::prelude::*;
-
-use super::Real;
+use super::gemm::copy;
 use super::storage::Out;
+use super::tasks::each_task;
+use super::{Pointer, Real};
 
-/// The sums over rows of `[rows, columns]`, taken in f64.
-pub(crate) fn column_sums<T: Real>(columns: usize, x: &[T]) -> Vec<T> {
-    let mut sums = vec![0f64; columns];
-    for row in x.chunks(columns) {
-        for (sum, v) in sums.iter_mut().zip(row) {
-            *sum += v.f64();
-        }
-    }
-    sums.into_iter().map(T::of).collect()
+/// Elements of a task.
+const TASK: usize = 16 * 1024;
+
+/// Runs `f(row)` for all rows of `columns` elements, in tasks of many rows.
+fn each_row(rows: usize, columns: usize, f: impl Fn(usize) + Sync + Send) {
+    let step = TASK.div_ceil(columns.max(1));
+    each_task(rows.div_ceil(step), rows * columns, |i| {
+        (i * step..(i * step + step).min(rows)).for_each(&f)
+    });
 }
 
 /// `x` `[B, positions, C]` plus `row` `[B, C]` at every position.
 pub(crate) fn add_rows<T: Real>(positions: usize, columns: usize, x: &[T], row: &[T]) -> Vec<T> {
-    let mut out = Out::new(x.len());
-    out.slice()
-        .par_chunks_mut(columns)
-        .zip(x.par_chunks(columns))
-        .enumerate()
-        .for_each(|(i, (out, x))| {
-            let row = &row[i / positions * columns..][..columns];
-            for (out, (&x, &r)) in out.iter_mut().zip(x.iter().zip(row)) {
-                out.write(x + r);
-            }
-        });
-    // SAFETY: the rows cover the output.
+    let mut out = Out::<T>::new(x.len());
+    let y = out.pointer();
+    let rows = x.len().checked_div(columns).unwrap_or(0);
+    each_row(rows, columns, |i| {
+        let (x, row) = (
+            &x[i * columns..(i + 1) * columns],
+            &row[i / positions * columns..][..columns],
+        );
+        for (c, (&x, &r)) in x.iter().zip(row).enumerate() {
+            // SAFETY: the row's own elements.
+            unsafe { *y.at(i * columns + c) = x + r };
+        }
+    });
+    // SAFETY: all rows are covered.
     unsafe { out.into_vec() }
-}
-
-/// `[B, positions, C]` summed over positions.
-pub(crate) fn sum_spatial<T: Real>(positions: usize, columns: usize, x: &[T]) -> Vec<T> {
-    x.par_chunks(positions * columns)
-        .flat_map_iter(|image| column_sums(columns, image))
-        .collect()
 }
 
 /// `[rows, a]` beside `[rows, b]`.
 pub(crate) fn concat<T: Real>(a: (&[T], usize), b: (&[T], usize)) -> Vec<T> {
-    let mut out = Vec::with_capacity(a.0.len() + b.0.len());
-    for (x, y) in a.0.chunks(a.1).zip(b.0.chunks(b.1)) {
-        out.extend_from_slice(x);
-        out.extend_from_slice(y);
-    }
-    out
+    let columns = a.1 + b.1;
+    let rows = a.0.len() / a.1;
+    assert_eq!(b.0.len(), rows * b.1);
+    let mut out = Out::<T>::new(rows * columns);
+    let y = out.pointer();
+    each_row(rows, columns, |i| {
+        // SAFETY: the row's own elements.
+        unsafe {
+            copy(a.0[i * a.1..].as_ptr(), y.at(i * columns), a.1);
+            copy(b.0[i * b.1..].as_ptr(), y.at(i * columns + a.1), b.1);
+        }
+    });
+    // SAFETY: all rows are covered.
+    unsafe { out.into_vec() }
 }
 
 /// Columns `start..start + len` of rows of `columns`.
 pub(crate) fn split<T: Real>(columns: usize, start: usize, len: usize, x: &[T]) -> Vec<T> {
-    let mut out = Vec::with_capacity(x.len() / columns * len);
-    for row in x.chunks(columns) {
-        out.extend_from_slice(&row[start..start + len]);
-    }
-    out
+    assert!(start + len <= columns);
+    let rows = x.len() / columns;
+    let mut out = Out::<T>::new(rows * len);
+    let y = out.pointer();
+    // SAFETY: the row's own elements.
+    each_row(rows, len, |i| unsafe {
+        copy(x[i * columns + start..].as_ptr(), y.at(i * len), len)
+    });
+    // SAFETY: all rows are covered.
+    unsafe { out.into_vec() }
 }
 
 /// `[B, r, c]` to `[B, c, r]`.
 pub(crate) fn transpose_last<T: Real>(rows: usize, columns: usize, x: &[T]) -> Vec<T> {
-    let mut out = Vec::with_capacity(x.len());
-    for matrix in x.chunks(rows * columns) {
-        for c in 0..columns {
-            out.extend((0..rows).map(|r| matrix[r * columns + c]));
-        }
+    let mut out = Out::<T>::new(x.len());
+    let y = out.pointer();
+    if x.is_empty() {
+        return Vec::new();
     }
-    out
+    let matrices = x.len() / (rows * columns);
+    each_row(matrices * columns, rows, |i| {
+        let (matrix, c) = (i / columns, i % columns);
+        let from = &x[matrix * rows * columns..][..rows * columns];
+        for r in 0..rows {
+            // SAFETY: the row's own elements.
+            unsafe { *y.at(i * rows + r) = from[r * columns + c] };
+        }
+    });
+    // SAFETY: all rows are covered.
+    unsafe { out.into_vec() }
 }
 
 /// Nearest neighbour: output `i` of `to` reads `⌊i·from/to⌋`.
 pub(crate) fn upsample<T: Real>((h, w): (usize, usize), (oh, ow): (usize, usize), columns: usize, x: &[T]) -> Vec<T> {
-    let mut out = Vec::with_capacity(x.len() / (h * w) * oh * ow);
-    for image in x.chunks(h * w * columns) {
-        for y in 0..oh {
-            for xx in 0..ow {
-                let source = (y * h / oh) * w + xx * w / ow;
-                out.extend_from_slice(&image[source * columns..(source + 1) * columns]);
-            }
-        }
-    }
-    out
+    let images = x.len() / (h * w * columns);
+    let mut out = Out::<T>::new(images * oh * ow * columns);
+    let to = out.pointer();
+    each_row(images * oh * ow, columns, |i| {
+        let (image, y, at) = (i / (oh * ow), i / ow % oh, i % ow);
+        let source = (image * h + y * h / oh) * w + at * w / ow;
+        // SAFETY: the row's own elements.
+        unsafe { copy(x[source * columns..].as_ptr(), to.at(i * columns), columns) };
+    });
+    // SAFETY: all rows are covered.
+    unsafe { out.into_vec() }
 }
 
-/// The gradient of [`upsample`] by its input.
+/// The gradient of [`upsample`] by its input: each row adds up those that read it, in order.
 pub(crate) fn upsample_backward<T: Real>(
     (h, w): (usize, usize),
     (oh, ow): (usize, usize),
@@ -92,21 +110,28 @@ pub(crate) fn upsample_backward<T: Real>(
     grad: &[T],
 ) -> Vec<T> {
     let images = grad.len() / (oh * ow * columns);
-    let mut out = vec![T::ZERO; images * h * w * columns];
-    out.par_chunks_mut(h * w * columns)
-        .zip(grad.par_chunks(oh * ow * columns))
-        .for_each(|(out, grad)| {
-            for y in 0..oh {
-                for x in 0..ow {
-                    let source = (y * h / oh) * w + x * w / ow;
-                    let grad = &grad[(y * ow + x) * columns..][..columns];
-                    for (out, &g) in out[source * columns..][..columns].iter_mut().zip(grad) {
-                        *out += g;
+    // The outputs that read input i: those with i·to ≤ o·from < (i + 1)·to.
+    let readers = |i: usize, from: usize, to: usize| (i * to).div_ceil(from)..((i + 1) * to).div_ceil(from);
+    let mut out = Out::<T>::new(images * h * w * columns);
+    let dx: Pointer<T> = out.pointer();
+    each_row(images * h * w, columns, |i| {
+        let (image, y, x) = (i / (h * w), i / w % h, i % w);
+        // SAFETY: the row's own elements.
+        unsafe {
+            let row = std::slice::from_raw_parts_mut(dx.at(i * columns), columns);
+            row.fill(T::ZERO);
+            for oy in readers(y, h, oh) {
+                for ox in readers(x, w, ow) {
+                    let grad = &grad[((image * oh + oy) * ow + ox) * columns..][..columns];
+                    for (to, &g) in row.iter_mut().zip(grad) {
+                        *to += g;
                     }
                 }
             }
-        });
-    out
+        }
+    });
+    // SAFETY: all rows are covered.
+    unsafe { out.into_vec() }
 }
 
 /// Rows of a table.

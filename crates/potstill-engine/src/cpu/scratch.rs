@@ -12,7 +12,9 @@ const KEPT: usize = 8;
 
 #[derive(Clone, Copy)]
 #[repr(align(64))]
-struct Line([u8; LINE]);
+struct Line {
+    _bytes: [u8; LINE],
+}
 
 thread_local! {
     static FREE: RefCell<Vec<Vec<Line>>> = const { RefCell::new(Vec::new()) };
@@ -39,7 +41,7 @@ impl<T: Real> Scratch<T> {
         });
         if lines.len() < need {
             // Growing would copy what nobody needs.
-            lines = vec![Line([0; LINE]); need];
+            lines = vec![Line { _bytes: [0; LINE] }; need];
         }
         Self {
             lines,

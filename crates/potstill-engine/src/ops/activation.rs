@@ -1,59 +1,41 @@
 //! Activation functions.
 
-use super::unary::{Function, apply, function};
-use crate::cpu::Real;
+use candle_core::Tensor;
+
+use crate::cpu::{self, Gelu, Smooth, Swish, dispatch};
 use crate::error::Result;
 use crate::value::Value;
 
 /// Factor in CLIP's approximation of GELU.
 const QUICK_GELU: f64 = 1.702;
 
-#[inline(always)]
-fn sigmoid<T: Real>(x: T) -> T {
-    T::ONE / (T::ONE + (-x).exp())
+/// Applies a smooth function to every element.
+pub(super) fn apply(op: &'static str, f: impl Smooth, x: &Value) -> Result<Value> {
+    let xt = x.tensor().contiguous()?;
+    let y = dispatch!(op, xt.dtype(), T => cpu::smooth::<T>(op, f, &xt, None))?;
+    Ok(Value::from_op(op, y, &[x], || {
+        move |grad: Tensor| {
+            let grad = grad.contiguous()?;
+            let dx = dispatch!(op, xt.dtype(), T => cpu::smooth::<T>(op, f, &xt, Some(&grad)))?;
+            Ok(vec![Some(dx)])
+        }
+    }))
 }
 
-/// The standard normal distribution function.
-#[inline(always)]
-pub(super) fn normal_cdf<T: Real>(x: T) -> T {
-    T::of(0.5) * (T::ONE + (x * T::of(std::f64::consts::FRAC_1_SQRT_2)).erf())
+/// `x · sigmoid(x)`.
+pub fn silu(x: &Value) -> Result<Value> {
+    apply("silu", Swish(1.), x)
 }
 
-/// The standard normal density.
-#[inline(always)]
-pub(super) fn normal_density<T: Real>(x: T) -> T {
-    /// 1/√(2π).
-    const PEAK: f64 = 0.398_942_280_401_432_7;
-    T::of(PEAK) * (T::of(-0.5) * x * x).exp()
+/// The exact GELU, `x · Φ(x)` with the error function.
+pub fn gelu(x: &Value) -> Result<Value> {
+    apply("gelu", Gelu, x)
 }
 
-function!(
-    /// `x · sigmoid(x)`.
-    silu,
-    Silu,
-    |x| x * sigmoid(x),
-    |x, g| {
-        let s = sigmoid(x);
-        g * s * (T::ONE + x * (T::ONE - s))
-    }
-);
-function!(
-    /// The exact GELU, `x · Φ(x)` with the error function.
-    gelu,
-    Gelu,
-    |x| x * normal_cdf(x),
-    |x, g| g * (normal_cdf(x) + x * normal_density(x))
-);
-function!(
-    /// CLIP's approximation of GELU, `x · sigmoid(1.702·x)`.
-    quick_gelu,
-    QuickGelu,
-    |x| x * sigmoid(T::of(QUICK_GELU) * x),
-    |x, g| {
-        let s = sigmoid(T::of(QUICK_GELU) * x);
-        g * s * (T::ONE + T::of(QUICK_GELU) * x * (T::ONE - s))
-    }
-);
+/// CLIP's approximation of GELU, `x · sigmoid(1.702·x)`.
+pub fn quick_gelu(x: &Value) -> Result<Value> {
+    apply("quick_gelu", Swish(QUICK_GELU), x)
+}
 
 #[cfg(test)]
 mod tests {

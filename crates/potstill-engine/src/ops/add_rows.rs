@@ -34,7 +34,7 @@ pub fn add_rows(x: &Value, row: &Value) -> Result<Value> {
             let drow = when(needs[1], || {
                 let grad = grad.contiguous()?;
                 dispatch!(OP, grad.dtype(), T => {
-                    tensor(cpu::sum_spatial(positions, channels, &View::<T>::of(OP, &grad)?), &dims)
+                    tensor(cpu::block_sums(positions, channels, &View::<T>::of(OP, &grad)?), &dims)
                 })
             })?;
             Ok(vec![needs[0].then_some(grad), drow])

@@ -3,7 +3,7 @@
 use candle_core::Tensor;
 
 use super::tensor;
-use crate::cpu::{self, AttentionShape, View, dispatch};
+use crate::cpu::{self, AttentionGrad, AttentionShape, View, dispatch};
 use crate::error::{EngineError, Result, ensure_shape};
 use crate::value::Value;
 
@@ -58,21 +58,31 @@ pub fn attention(q: &Value, k: &Value, v: &Value, options: &Attention) -> Result
         k.tensor().contiguous()?,
         v.tensor().contiguous()?,
     );
-    let y = dispatch!(OP, qt.dtype(), T => {
+    let (y, log_sums) = dispatch!(OP, qt.dtype(), T => {
         let (q, k, v) = (View::<T>::of(OP, &qt)?, View::<T>::of(OP, &kt)?, View::<T>::of(OP, &vt)?);
-        tensor(cpu::attention_forward(&shape, &q, &k, &v), qt.dims())
+        let (y, log_sums) = cpu::attention_forward(&shape, &q, &k, &v);
+        Ok((tensor(y, qt.dims())?, tensor(log_sums, &[batch, heads, queries])?))
     })?;
-    Ok(Value::from_op(OP, y, &[q, k, v], || {
+    Ok(Value::from_op(OP, y.clone(), &[q, k, v], || {
         let needs = [q.tracked(), k.tracked(), v.tracked()];
         move |grad: Tensor| {
             let grad = grad.contiguous()?;
             dispatch!(OP, qt.dtype(), T => {
-                let (q, k, v) = (View::<T>::of(OP, &qt)?, View::<T>::of(OP, &kt)?, View::<T>::of(OP, &vt)?);
-                let (dq, dk, dv) = cpu::attention_backward(&shape, &q, &k, &v, &View::<T>::of(OP, &grad)?);
-                let dq = needs[0].then(|| tensor(dq, qt.dims())).transpose()?;
-                let dk = needs[1].then(|| tensor(dk, kt.dims())).transpose()?;
-                let dv = needs[2].then(|| tensor(dv, kt.dims())).transpose()?;
-                Ok(vec![dq, dk, dv])
+                let view = |t| View::<T>::of(OP, t);
+                let (q, k, v) = (view(&qt)?, view(&kt)?, view(&vt)?);
+                let (output, log_sums, grad) = (view(&y)?, view(&log_sums)?, view(&grad)?);
+                let given = AttentionGrad {
+                    q: &q,
+                    k: &k,
+                    v: &v,
+                    output: &output,
+                    log_sums: &log_sums,
+                    grad: &grad,
+                    needs,
+                };
+                let [dq, dk, dv] = cpu::attention_backward(&shape, &given);
+                let like = |values: Option<Vec<T>>, t: &Tensor| values.map(|v| tensor(v, t.dims())).transpose();
+                Ok(vec![like(dq, &qt)?, like(dk, &kt)?, like(dv, &vt)?])
             })
         }
     }))

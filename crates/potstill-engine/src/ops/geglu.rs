@@ -2,9 +2,8 @@
 
 use candle_core::Tensor;
 
-use super::activation::{normal_cdf, normal_density};
 use super::tensor;
-use crate::cpu::{View, dispatch};
+use crate::cpu::{self, View, dispatch};
 use crate::error::{Result, ensure_shape};
 use crate::value::Value;
 
@@ -23,27 +22,15 @@ pub fn geglu(x: &Value) -> Result<Value> {
     let xt = x.tensor().contiguous()?;
     let mut dims = xt.dims().to_vec();
     *dims.last_mut().expect("checked above") = half;
-    let y = dispatch!(OP, xt.dtype(), T => {
-        let x = View::<T>::of(OP, &xt)?;
-        let mut y = Vec::with_capacity(x.len() / 2);
-        for row in x.chunks(width) {
-            y.extend((0..half).map(|i| row[i] * row[half + i] * normal_cdf(row[half + i])));
-        }
-        tensor(y, &dims)
-    })?;
+    let y = dispatch!(OP, xt.dtype(), T => tensor(cpu::geglu(half, &View::<T>::of(OP, &xt)?), &dims))?;
     Ok(Value::from_op(OP, y, &[x], || {
         move |grad: Tensor| {
             let grad = grad.contiguous()?;
-            dispatch!(OP, xt.dtype(), T => {
-                let (x, g) = (View::<T>::of(OP, &xt)?, View::<T>::of(OP, &grad)?);
-                let mut dx = Vec::with_capacity(x.len());
-                for (row, g) in x.chunks(width).zip(g.chunks(half)) {
-                    let (value, gate) = row.split_at(half);
-                    dx.extend((0..half).map(|i| g[i] * gate[i] * normal_cdf(gate[i])));
-                    dx.extend((0..half).map(|i| g[i] * value[i] * (normal_cdf(gate[i]) + gate[i] * normal_density(gate[i]))));
-                }
-                Ok(vec![Some(tensor(dx, xt.dims())?)])
-            })
+            let dx = dispatch!(OP, xt.dtype(), T => {
+                let (x, grad) = (View::<T>::of(OP, &xt)?, View::<T>::of(OP, &grad)?);
+                tensor(cpu::geglu_backward(half, &x, &grad), xt.dims())
+            })?;
+            Ok(vec![Some(dx)])
         }
     }))
 }

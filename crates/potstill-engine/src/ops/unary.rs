@@ -2,12 +2,13 @@
 
 use candle_core::Tensor;
 
-use crate::cpu::{self, Real, dispatch};
+use super::activation;
+use crate::cpu::{self, Exp, Real, dispatch};
 use crate::error::Result;
 use crate::value::Value;
 
 /// An elementwise function with its derivative.
-pub(super) trait Function: Copy + Send + Sync + 'static {
+trait Function: Copy + Send + Sync + 'static {
     const NAME: &'static str;
 
     fn value<T: Real>(self, x: T) -> T;
@@ -16,7 +17,7 @@ pub(super) trait Function: Copy + Send + Sync + 'static {
     fn gradient<T: Real>(self, x: T, grad: T) -> T;
 }
 
-pub(super) fn apply<F: Function>(function: F, x: &Value) -> Result<Value> {
+fn apply<F: Function>(function: F, x: &Value) -> Result<Value> {
     let xt = x.tensor().contiguous()?;
     let y = dispatch!(F::NAME, xt.dtype(), T => cpu::map::<T>(F::NAME, &xt, |x| function.value(x)))?;
     Ok(Value::from_op(F::NAME, y, &[x], || {
@@ -55,7 +56,6 @@ macro_rules! function {
         }
     };
 }
-pub(super) use function;
 
 function!(
     /// `−x`.
@@ -70,10 +70,6 @@ function!(
     sqrt, Sqrt, |x| x.sqrt(), |x, g| g / (x.sqrt() * T::of(2.))
 );
 function!(
-    /// `eˣ`.
-    exp, Exp, |x| x.exp(), |x, g| x.exp() * g
-);
-function!(
     /// The natural logarithm.
     log, Log, |x| x.ln(), |x, g| g / x
 );
@@ -81,6 +77,11 @@ function!(
     /// `|x|`; the gradient at zero is zero.
     abs, Abs, |x| x.abs(), |x, g| if x > T::ZERO { g } else if x < T::ZERO { -g } else { T::ZERO }
 );
+
+/// `eˣ`.
+pub fn exp(x: &Value) -> Result<Value> {
+    activation::apply("exp", Exp, x)
+}
 
 #[derive(Clone, Copy)]
 struct Affine {

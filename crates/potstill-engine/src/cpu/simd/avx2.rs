@@ -70,10 +70,6 @@ impl Simd for Avx2 {
         unsafe { _mm256_min_ps(a, b) }
     }
     #[inline(always)]
-    unsafe fn sqrt(v: __m256) -> __m256 {
-        unsafe { _mm256_sqrt_ps(v) }
-    }
-    #[inline(always)]
     unsafe fn exp(v: __m256) -> __m256 {
         unsafe { math::exp::<Self>(v) }
     }

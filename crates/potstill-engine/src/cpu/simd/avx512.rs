@@ -67,10 +67,6 @@ impl Simd for Avx512 {
         unsafe { _mm512_min_ps(a, b) }
     }
     #[inline(always)]
-    unsafe fn sqrt(v: __m512) -> __m512 {
-        unsafe { _mm512_sqrt_ps(v) }
-    }
-    #[inline(always)]
     unsafe fn exp(v: __m512) -> __m512 {
         unsafe { math::exp::<Self>(v) }
     }

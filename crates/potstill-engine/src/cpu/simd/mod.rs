@@ -41,7 +41,6 @@ pub(crate) trait Simd: Copy + 'static {
     unsafe fn max(a: Self::V, b: Self::V) -> Self::V;
     /// `if a < b { a } else { b }`: b when either is NaN.
     unsafe fn min(a: Self::V, b: Self::V) -> Self::V;
-    unsafe fn sqrt(v: Self::V) -> Self::V;
     unsafe fn exp(v: Self::V) -> Self::V;
     unsafe fn erf(v: Self::V) -> Self::V;
     /// The sum of the lanes.

@@ -89,10 +89,6 @@ macro_rules! portable {
                 zip(a, b, |a, b| if a < b { a } else { b })
             }
             #[inline(always)]
-            unsafe fn sqrt(v: Self::V) -> Self::V {
-                each(v, Real::sqrt)
-            }
-            #[inline(always)]
             unsafe fn exp(v: Self::V) -> Self::V {
                 $exp(v)
             }
