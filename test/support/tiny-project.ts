@@ -49,7 +49,7 @@ const RECIPE = {
   ],
   data: [{ images: 'pictures', captions: 'jsonl' }],
   // At early timesteps an echo is not like the noise.
-  cache: { dir: 'cache', draws: 24, timesteps: [200, 1000] },
+  cache: { dir: 'cache', draws: 12, timesteps: [200, 1000] },
   method: { id: 'cfg', guidance: 5 },
   training: { steps: 2, batch: 2 },
 };

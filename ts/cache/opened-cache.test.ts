@@ -10,7 +10,7 @@ import type { OpenedCache } from './opened-cache.ts';
 
 /** Records of a shard, and draws of a view: the project's and the plan's. */
 const SHARD_RECORDS = 64;
-const DRAWS = 24;
+const DRAWS = 12;
 
 let engine: Engine;
 let project: TinyProject;
@@ -54,9 +54,9 @@ describe('OpenedCache', () => {
 
   it('reads what lies in the files, in any order', async () => {
     const requests = [
-      { sample: 4, draw: 23, unconditional: false },
+      { sample: 4, draw: 11, unconditional: false },
       { sample: 0, draw: 0, unconditional: true },
-      { sample: 2, draw: 11, unconditional: false },
+      { sample: 2, draw: 7, unconditional: false },
     ];
     await scope(async () => {
       const batch = cache.batch(requests, ['cond', 'uncond']);

@@ -149,8 +149,8 @@ describe('verifyCache', () => {
     expect(report.components.map(({ component, records }) => [component, records])).toEqual([
       ['latents', 6],
       ['text', 7],
-      ['teachers/first', 144],
-      ['teachers/second', 144],
+      ['teachers/first', 72],
+      ['teachers/second', 72],
     ]);
   });
 

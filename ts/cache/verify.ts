@@ -2,7 +2,7 @@ import { stat } from 'node:fs/promises';
 import { resolve } from 'node:path';
 import { inputError } from '../errors.ts';
 import { addonCandidates } from '../native/load.ts';
-import { type Progress, silentProgress } from '../progress.ts';
+import { type Progress, type ProgressTask, silentProgress } from '../progress.ts';
 import type { VerificationReport } from './report.ts';
 import { verifyNatively } from './verify-native.ts';
 import { verifyInWasm } from './verify-wasm.ts';
@@ -45,12 +45,21 @@ export async function verifyCache(folder: string, options: VerifyOptions = {}): 
       remedy: "Name the cache's folder: the one with latents, text and teachers in it.",
     });
   }
-  using task = progress.start('verifying', { unit: 'bytes' });
-  const report: ReportBytes = (done) => task.set(done);
+  // Begun at the first report, for only then is it known how much there is to read.
+  let task: ProgressTask | undefined;
+  const report: ReportBytes = (done, total) => {
+    if (total === 0) return;
+    task ??= progress.start('verifying', { total, unit: 'bytes' });
+    task.set(done);
+  };
   const run =
     backend === 'wasm' || (backend === 'auto' && !addonCandidates().some(({ loaded }) => loaded))
       ? verifyInWasm
       : verifyNatively;
-  const json = await run(cache, report, signal);
-  return { json, report: JSON.parse(json) as VerificationReport, backend: run === verifyInWasm ? 'wasm' : 'native' };
+  try {
+    const json = await run(cache, report, signal);
+    return { json, report: JSON.parse(json) as VerificationReport, backend: run === verifyInWasm ? 'wasm' : 'native' };
+  } finally {
+    task?.end();
+  }
 }

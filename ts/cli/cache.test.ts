@@ -44,8 +44,8 @@ describe('potstill cache build', () => {
       components: [
         { name: 'latents', records: 6, computed: 0 },
         { name: 'text', records: 7, computed: 0 },
-        { name: 'teachers/first', records: 144, computed: 0 },
-        { name: 'teachers/second', records: 144, computed: 0 },
+        { name: 'teachers/first', records: 72, computed: 0 },
+        { name: 'teachers/second', records: 72, computed: 0 },
       ],
     });
   });
