@@ -76,6 +76,8 @@ kinds! {
     PREDICTION_SWAPPED = "prediction-swapped", Error, true, DISTRUST;
     /// A prediction that no teacher like this one makes at its timestep.
     PREDICTION_IMPLAUSIBLE = "prediction-implausible", Error, true, DISTRUST;
+    /// A prediction whose slope deviates more than its neighbours', but not beyond what honest teachers show.
+    PREDICTION_UNUSUAL = "prediction-unusual", Warning, false, "look at it if there are many: one or two among thousands are chance";
     /// A teacher none of whose predictions fit what the plan says they are. No contradiction: it may be untrained.
     TEACHER_IMPLAUSIBLE = "teacher-implausible", Warning, true,
         "unless the teacher is untrained, look at the plan's prediction type, schedule and base seed, and at the latents' scale";

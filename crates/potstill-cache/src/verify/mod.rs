@@ -241,7 +241,12 @@ fn judge_field<S: Source + ?Sized>(
             file: "",
             entry: &entry,
         };
-        findings.add(&id, &kinds::PREDICTION_IMPLAUSIBLE, place, expected, slope);
+        let kind = if outlier.implausible {
+            &kinds::PREDICTION_IMPLAUSIBLE
+        } else {
+            &kinds::PREDICTION_UNUSUAL
+        };
+        findings.add(&id, kind, place, expected, slope);
     }
 }
 
