@@ -84,8 +84,8 @@ impl BinaryOp {
 #[napi]
 impl Engine {
     /// A tensor of copied values.
-    #[napi(catch_unwind)]
-    pub fn from_array(&self, out: f64, values: &[f32], shape: Vec<u32>) {
+    #[napi(js_name = "fromArray", catch_unwind)]
+    pub fn create_tensor(&self, out: f64, values: &[f32], shape: Vec<u32>) {
         let values = values.to_vec();
         let shape = sizes(&shape);
         self.submit(out, "fromArray", move |_| {

@@ -54,13 +54,8 @@ impl Engine {
     pub fn vae_encode(&self, out: f64, vae: f64, pixels: f64) {
         self.submit(out, "vae.encode", move |state| {
             let pixels = tensor(state, id(pixels))?.detach();
-            Ok(no_grad(|| {
-                state
-                    .get::<Vae>(id(vae))?
-                    .encode(&pixels)?
-                    .mode()
-                    .map_err(OpError::from)
-            })?)
+            let vae = state.get::<Vae>(id(vae))?;
+            Ok(no_grad(|| vae.encode(&pixels)?.mode())?)
         });
     }
 
@@ -69,9 +64,8 @@ impl Engine {
     pub fn vae_decode(&self, out: f64, vae: f64, latents: f64) {
         self.submit(out, "vae.decode", move |state| {
             let latents = tensor(state, id(latents))?.detach();
-            Ok(no_grad(|| {
-                state.get::<Vae>(id(vae))?.decode(&latents).map_err(OpError::from)
-            })?)
+            let vae = state.get::<Vae>(id(vae))?;
+            Ok(no_grad(|| vae.decode(&latents))?)
         });
     }
 
