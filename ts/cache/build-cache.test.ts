@@ -127,6 +127,11 @@ describe('buildCache', () => {
     await expect(buildCache(recipe, { engine, only: 'first' })).rejects.toMatchObject({ code: 'ERR_CACHE_PART' });
     for (const only of ['text', 'latents', 'second']) await buildCache(recipe, { engine, only });
     expect(existsSync(join(project.folder, 'parts/teachers/first'))).toBe(false);
+    const without = await project.recipe(
+      `cache.dir=${join(project.folder, 'parts')}`,
+      `teachers[0].model=${join(project.folder, 'nowhere')}`,
+    );
+    expect((await buildCache(without, { engine, only: 'second' })).components).toMatchObject([{ computed: 0 }]);
     await expect(buildCache(recipe, { engine, only: 'third' })).rejects.toMatchObject({
       what: 'the recipe has no teacher "third"',
       remedy: 'Choose one of: latents, text, first, second.',

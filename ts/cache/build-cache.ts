@@ -37,7 +37,8 @@ export interface BuiltCache {
 export async function buildCache(recipe: ResolvedRecipe, options: BuildOptions = {}): Promise<BuiltCache> {
   const { only, progress = silentProgress, signal = new AbortController().signal } = options;
   checkPart(recipe, only);
-  const plans = await planCache(recipe, { progress, signal });
+  const isWanted = (id: string): boolean => only === undefined || only === id;
+  const plans = await planCache(recipe, { teachers: isWanted, progress, signal });
   // Refusals first: nothing is built beside a component of another plan.
   const wanted = [plans.latents, plans.text, ...plans.teachers.map(({ plan }) => plan)];
   for (const plan of wanted) await componentState(plans.dir, plan);

@@ -28,6 +28,14 @@ export interface CachePlans {
   readonly teachers: readonly PlannedTeacher[];
 }
 
+/** What planning may be told. */
+export interface PlanOptions {
+  /** Which of the recipe's teachers to plan; all of them by default. */
+  readonly teachers?: ((id: string) => boolean) | undefined;
+  readonly progress?: Progress | undefined;
+  readonly signal?: AbortSignal | undefined;
+}
+
 /**
  * Plans a recipe's cache: finds the data, digests the models, and writes nothing.
  *
@@ -38,7 +46,7 @@ export interface CachePlans {
  */
 export async function planCache(
   recipe: ResolvedRecipe,
-  { progress = silentProgress, signal }: { readonly progress?: Progress; readonly signal?: AbortSignal } = {},
+  { teachers: isWanted = () => true, progress = silentProgress, signal }: PlanOptions = {},
 ): Promise<CachePlans> {
   const options: DigestOptions = { progress, signal };
   const { dir, dtype, draws, noise, timesteps } = recipe.cache;
@@ -47,7 +55,7 @@ export async function planCache(
   const latents = planLatents(scan, await vaeFacts(recipe, options), dtype);
   const text = planText(scan, await textFacts(recipe, options), dtype);
   const teachers: PlannedTeacher[] = [];
-  for (const teacher of teachersOf(recipe)) {
+  for (const teacher of teachersOf(recipe).filter(({ id }) => isWanted(id))) {
     const unet = await unetFacts(recipe, teacher, text, options);
     if (unet.schedule.alphasCumprod !== student.alphasCumprod) {
       throw inputError(

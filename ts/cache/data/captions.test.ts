@@ -49,6 +49,7 @@ describe('captions in one jsonl', () => {
   it.each([
     ['not JSON', '{"file":', 'ERR_DATA_JSONL', 'captions.jsonl:1'],
     ['a number for a caption', '{"file":"a.png","caption":1}', 'ERR_DATA_JSONL', 'captions.jsonl:1'],
+    ['half of a character', '{"file":"a.png","caption":"\\ud83d"}', 'ERR_DATA_JSONL', 'captions.jsonl:1'],
     ['null', 'null', 'ERR_DATA_JSONL', 'captions.jsonl:1'],
     ['a way out of the folder', '{"file":"../a.png","caption":"x"}', 'ERR_DATA_JSONL', 'captions.jsonl:1'],
     [

@@ -10,6 +10,8 @@ export type CaptionLayout = 'txt' | 'jsonl';
 const MAX_CAPTION_BYTES = 1 << 16;
 /** One jsonl of captions: 256 MiB is a million images at 256 bytes each. */
 const MAX_JSONL_BYTES = 1 << 28;
+/** Half of a character, which JSON's escapes can spell: in Unicode mode, whole pairs do not match. */
+const LONE_SURROGATE = /\p{Surrogate}/u;
 /** Names of the jsonl, in the order in which they are looked for; the second is the Hub's for image folders. */
 const JSONL_NAMES = ['captions.jsonl', 'metadata.jsonl'] as const;
 
@@ -103,6 +105,12 @@ function parseLine(line: string, where: string): { file: string; caption: string
     throw inputError('ERR_DATA_JSONL', 'lacks the strings "file" and "caption"', {
       where,
       remedy: 'Write {"file": "…", "caption": "…"}.',
+    });
+  }
+  if (LONE_SURROGATE.test(caption)) {
+    throw inputError('ERR_DATA_JSONL', 'has half of a character in the caption, which no tokenizer knows', {
+      where,
+      remedy: 'Write the character itself, or both halves of its escape.',
     });
   }
   return { file: file.replace(/^\.\//, ''), caption: caption.trim() };
