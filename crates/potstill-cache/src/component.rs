@@ -70,6 +70,13 @@ pub fn shard_file(index: u32) -> String {
     format!("shard-{index:05}.safetensors")
 }
 
+/// The index that a shard's file name stands for.
+#[must_use]
+pub(crate) fn shard_index(name: &str) -> Option<u32> {
+    let digits = name.strip_prefix("shard-")?.strip_suffix(".safetensors")?;
+    digits.parse().ok().filter(|&index| shard_file(index) == name)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -78,6 +85,20 @@ mod tests {
     fn names_round_trip() {
         for text in ["latents", "text", "teachers/animals-v1.5"] {
             assert_eq!(text.parse::<ComponentId>().unwrap().to_string(), text);
+        }
+    }
+
+    #[test]
+    fn shard_names_have_one_spelling() {
+        assert_eq!(shard_index(&shard_file(7)), Some(7));
+        assert_eq!(shard_index(&shard_file(1_234_567)), Some(1_234_567));
+        for name in [
+            "shard-7.safetensors",
+            "shard-+0007.safetensors",
+            "shard-000007.safetensors",
+            "shard-00007",
+        ] {
+            assert_eq!(shard_index(name), None, "{name}");
         }
     }
 

@@ -27,6 +27,10 @@ pub(crate) const HIDDEN_STATES: &str = "encoder_hidden_states";
 /// Name of the tensor of pooled text states.
 pub(crate) const POOLED: &str = "pooled";
 
+/// Most shards of a component: 67 million records of the usual 64 per shard. A plan of a few bytes could otherwise ask for
+/// thousands of millions, each of which is looked for.
+const MAX_SHARDS: u64 = 1 << 20;
+
 /// The records of a shard.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ShardRange {
@@ -83,15 +87,16 @@ impl Layout {
     ///
     /// # Errors
     /// [`CacheError::Unplanned`] or [`CacheError::Mismatch`] when a teacher's latents or text are missing or others than
-    /// it was planned for; [`CacheError::OutOfRange`] when a sample names a view or caption that they do not have.
+    /// it was planned for; [`CacheError::OutOfRange`] when a sample names a view or caption that they do not have, when
+    /// `timeIds` are not one per view, or when there would be too many shards.
     pub fn new(
         plan: &Plan,
         latents: Option<&Arc<LatentsPlan>>,
         text: Option<&Arc<TextPlan>>,
     ) -> Result<Self, CacheError> {
         Ok(match plan {
-            Plan::Latents(plan) => Self::latents(Arc::new(plan.clone())),
-            Plan::Text(plan) => Self::text(Arc::new(plan.clone())),
+            Plan::Latents(plan) => Self::latents(Arc::new(plan.clone()))?,
+            Plan::Text(plan) => Self::text(Arc::new(plan.clone()))?,
             Plan::Teacher(plan) => {
                 let unplanned = |component| CacheError::Unplanned { component };
                 let latents = latents.ok_or_else(|| unplanned(ComponentId::Latents))?;
@@ -108,9 +113,7 @@ impl Layout {
         })
     }
 
-    /// The layout of latents.
-    #[must_use]
-    pub fn latents(plan: Arc<LatentsPlan>) -> Self {
+    fn latents(plan: Arc<LatentsPlan>) -> Result<Self, CacheError> {
         let (shard_records, views) = (
             plan.shard_records,
             plan.views.iter().map(|v| (v.view, 1)).collect::<Vec<_>>(),
@@ -122,23 +125,12 @@ impl Layout {
         )
     }
 
-    /// The layout of text.
-    #[must_use]
-    pub fn text(plan: Arc<TextPlan>) -> Self {
+    fn text(plan: Arc<TextPlan>) -> Result<Self, CacheError> {
         let (shard_records, records) = (plan.shard_records, plan.captions.len() as u64);
         Self::of(Of::Text(plan), shard_records, std::iter::once((None, records)))
     }
 
-    /// The layout of a teacher whose references have been checked.
-    ///
-    /// # Errors
-    /// [`CacheError::OutOfRange`] when a sample names a view or caption that does not exist, or `timeIds` are not one per
-    /// view.
-    pub(crate) fn teacher(
-        plan: Arc<TeacherPlan>,
-        latents: Arc<LatentsPlan>,
-        text: &TextPlan,
-    ) -> Result<Self, CacheError> {
+    fn teacher(plan: Arc<TeacherPlan>, latents: Arc<LatentsPlan>, text: &TextPlan) -> Result<Self, CacheError> {
         let missing = |what: String| CacheError::OutOfRange {
             component: ComponentId::Teacher(plan.id.clone()),
             what,
@@ -163,7 +155,7 @@ impl Layout {
         let range = TimestepRange::new(min, max).map_err(|error| missing(error.to_string()))?;
         let captions = text.captions.iter().map(|c| sha256(c.as_bytes())).collect();
         let shard_records = plan.shard_records;
-        Ok(Self::of(
+        Self::of(
             Of::Teacher {
                 plan,
                 latents,
@@ -172,10 +164,10 @@ impl Layout {
             },
             shard_records,
             views.into_iter(),
-        ))
+        )
     }
 
-    fn of(of: Of, shard_records: u32, groups: impl Iterator<Item = (Option<View>, u64)>) -> Self {
+    fn of(of: Of, shard_records: u32, groups: impl Iterator<Item = (Option<View>, u64)>) -> Result<Self, CacheError> {
         let size = |view: Option<View>| view.map(|v| (v.width, v.height));
         let mut runs: Vec<Run> = Vec::new();
         let mut records = 0;
@@ -191,18 +183,24 @@ impl Layout {
             }
             records += count;
         }
-        let mut shards = 0u32;
+        let mut shards = 0u64;
         for run in &mut runs {
-            run.first_shard = shards;
-            shards += u32::try_from(run.records.div_ceil(shard_records.into())).unwrap_or(u32::MAX);
+            run.first_shard = shards.min(MAX_SHARDS) as u32;
+            shards += run.records.div_ceil(shard_records.into());
         }
-        Self {
+        let layout = Self {
             of,
             runs,
             shard_records,
             records,
-            shards,
+            shards: shards.min(MAX_SHARDS) as u32,
+        };
+        if shards > MAX_SHARDS {
+            return Err(layout.out_of_range(format!(
+                "room for {shards} shards; at most {MAX_SHARDS} are possible: raise shardRecords"
+            )));
         }
+        Ok(layout)
     }
 
     /// The component.

@@ -18,7 +18,7 @@ pub(crate) use stream::read_header;
 #[cfg(feature = "fs")]
 pub(crate) use stream::{ShardProblem, hash_shard};
 
-use crate::component::{PLAN_FILE, SEAL_FILE, shard_file};
+use crate::component::{PLAN_FILE, SEAL_FILE, shard_file, shard_index};
 use crate::error::CacheError;
 use crate::layout::{Layout, ShardRange};
 use crate::plan::PredictionField;
@@ -162,15 +162,12 @@ fn map<J, T>(jobs: &[J], f: impl Fn(&J) -> T) -> Vec<T> {
 /// Files in a component's folder that are neither its documents nor its shards.
 fn check_files(examined: &Examined, files: &[String], findings: &mut Findings) {
     let prefix = format!("{}/", examined.id);
-    let shards: BTreeSet<String> = match &examined.layout {
-        Some(layout) => (0..layout.shard_count()).map(shard_file).collect(),
-        None => BTreeSet::new(),
-    };
+    let shards = examined.layout.as_ref().map_or(0, Layout::shard_count);
     for path in files {
         let Some(name) = path.strip_prefix(&prefix).filter(|name| !name.contains('/')) else {
             continue;
         };
-        if name == PLAN_FILE || name == SEAL_FILE || shards.contains(name) {
+        if name == PLAN_FILE || name == SEAL_FILE || shard_index(name).is_some_and(|index| index < shards) {
             continue;
         }
         let kind = if name.starts_with(".potstill-") {
