@@ -1,4 +1,5 @@
 import { readFileSync } from 'node:fs';
+import { fileURLToPath } from 'node:url';
 import { type Engine, noise, readTensors, Tensor, Unet, type UnetInputs } from '../../ts/native/index.ts';
 
 /** One forward and backward of diffusers' UNet: see test/fixtures/README.md. */
@@ -64,7 +65,7 @@ export class UnetFixture {
 
   /** A tensor of `expected.safetensors`. */
   async tensor(engine: Engine, name: string): Promise<Float32Array> {
-    const tensors = await readTensors(engine, new URL('expected.safetensors', this.folder).pathname, [name]);
+    const tensors = await readTensors(engine, fileURLToPath(new URL('expected.safetensors', this.folder)), [name]);
     return (tensors.get(name) as Tensor).toArray();
   }
 }
