@@ -1,5 +1,5 @@
 import { createRequire } from 'node:module';
-import { fileURLToPath, fileURLToPath } from 'node:url';
+import { fileURLToPath } from 'node:url';
 
 /** The platform's name in the names of addons, as napi-rs writes it: `linux-x64-gnu`, `darwin-arm64` … */
 export function platformName(): string {
