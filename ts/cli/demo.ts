@@ -2,7 +2,7 @@ import type { Command } from 'commander';
 import type { DemoResult } from '../demo/index.ts';
 import type { Context } from './command.ts';
 import { formatSeconds } from './format.ts';
-import { setOption } from './recipe.ts';
+import { setOption } from './set-option.ts';
 
 /** `potstill demo`: the whole pipeline on small models and real pictures. */
 export function configure(command: Command, context: Context): void {

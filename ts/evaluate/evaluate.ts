@@ -45,6 +45,7 @@ export interface EvaluateOptions {
   /** Guidance of the teachers; student and undistilled model run at 1. */
   readonly guidance: number;
   readonly prompts: readonly EvaluatedPrompt[];
+  /** Each prompt is drawn with every seed; the prompt's index is added, so that no two start from the same noise. */
   readonly seeds: readonly number[];
   readonly sampler: SamplerKind;
   readonly steps: number;
@@ -99,7 +100,7 @@ export async function evaluate(options: EvaluateOptions): Promise<Evaluation> {
       });
     }
     const shape = [model.latentChannels, side, side];
-    const subjects = prompts.flatMap((_, prompt) => seeds.map((seed) => ({ prompt, seed })));
+    const subjects = prompts.flatMap((_, prompt) => seeds.map((seed) => ({ prompt, seed: seed + prompt })));
     const latents = new Map<EvaluatedModel['id'], Float32Array[]>();
     const models: EvaluatedModel[] = [];
     using task = progress.start('drawing', { total: subjects.length * contenders.length, unit: 'pictures' });
@@ -233,13 +234,10 @@ async function savePictures(
   vae: Vae,
   shape: readonly number[],
 ): Promise<Evaluation['images']> {
-  const shown = { trained: 0, heldOut: 0 };
   const images: Evaluation['images'] = [];
-  for (const [index, { prompt, seed }] of subjects.entries()) {
-    const kind = prompts[prompt]?.heldOut === true ? 'heldOut' : 'trained';
-    const first = images.every((image) => image.prompt !== prompt);
-    if (!first || shown[kind] >= pictures) continue;
-    shown[kind] += 1;
+  for (const prompt of [...spread(prompts, false, pictures), ...spread(prompts, true, pictures)]) {
+    const index = subjects.findIndex((subject) => subject.prompt === prompt);
+    const { seed } = subjects[index] ?? { seed: 0 };
     const save = async (id: EvaluatedModel['id']): Promise<string> => {
       const file = `${String(prompt).padStart(3, '0')}-${seed}-${id}.png`;
       const row = latents.get(id)?.[index] ?? new Float32Array();
@@ -255,4 +253,11 @@ async function savePictures(
     images.push({ prompt, seed, files });
   }
   return images;
+}
+
+/** Indices of so many prompts of a kind, evenly spread over all of it. */
+function spread(prompts: readonly EvaluatedPrompt[], heldOut: boolean, count: number): number[] {
+  const indices = [...prompts.keys()].filter((index) => prompts[index]?.heldOut === heldOut);
+  const shown = Math.min(count, indices.length);
+  return Array.from({ length: shown }, (_, at) => indices[Math.floor(((at + 0.5) * indices.length) / shown)] ?? 0);
 }
