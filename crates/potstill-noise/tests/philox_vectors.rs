@@ -6,9 +6,14 @@ use sha2::{Digest, Sha256};
 #[test]
 fn every_vector_to_the_bit() {
     let mut checked = 0;
-    for line in include_str!("philox_vectors.tsv").lines().filter(|line| !line.starts_with('#')) {
+    for line in include_str!("philox_vectors.tsv")
+        .lines()
+        .filter(|line| !line.starts_with('#'))
+    {
         let fields: Vec<&str> = line.split('\t').collect();
-        let [seed, stream, count, digest, first] = fields[..] else { panic!("{line}") };
+        let [seed, stream, count, digest, first] = fields[..] else {
+            panic!("{line}")
+        };
         let stream = [Stream::Noise, Stream::Timestep, Stream::VaeSample][stream.parse::<usize>().unwrap()];
         let mut out = vec![0f32; count.parse().unwrap()];
         PhiloxNormals::new(seed.parse().unwrap(), stream).fill(&mut out);
