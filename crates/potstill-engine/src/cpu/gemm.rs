@@ -94,8 +94,6 @@ impl<T: Real> Matrix<T> {
     /// # Safety
     /// The matrix has these elements; `to` has room for `depth` times the panel's width.
     pub(crate) unsafe fn pack_panel(&self, panels: Panels, panel: usize, k: usize, depth: usize, to: *mut T) {
-        /// Rows that are transposed together: a cache line of f32.
-        const STEP: usize = 16;
         let (first, columns, width) = panels.place(panel);
         let from = self.data.wrapping_add(k * self.row + first * self.column);
         unsafe {
@@ -108,18 +106,20 @@ impl<T: Real> Matrix<T> {
                 }
                 return;
             }
-            for start in (0..depth).step_by(STEP) {
-                let end = (start + STEP).min(depth);
-                for n in 0..columns {
-                    let from = from.add(n * self.column);
-                    for k in start..end {
-                        *to.add(k * width + n) = *from.add(k * self.row);
-                    }
+            // Four by four, which the compiler turns into shuffles; the edges one by one.
+            let (steps, blocks) = (depth / STEP * STEP, columns / STEP * STEP);
+            for k in (0..steps).step_by(STEP) {
+                for n in (0..blocks).step_by(STEP) {
+                    transpose(from.add(n * self.column + k), self.column, to.add(k * width + n), width);
+                }
+            }
+            for k in 0..depth {
+                let done = if k < steps { blocks } else { 0 };
+                for n in done..columns {
+                    *to.add(k * width + n) = *from.add(k * self.row + n * self.column);
                 }
                 for n in columns..width {
-                    for k in start..end {
-                        *to.add(k * width + n) = T::ZERO;
-                    }
+                    *to.add(k * width + n) = T::ZERO;
                 }
             }
         }
@@ -159,6 +159,25 @@ impl<T: Real> Matrix<T> {
             // SAFETY: each task writes its own part of the packed panels.
             unsafe { matrix.pack_panel(panels, panel, k, step.min(depth - k), to.at(first * depth + k * width)) };
         });
+    }
+}
+
+/// Side of the blocks that are transposed at once.
+const STEP: usize = 4;
+
+/// Transposes a block of `STEP` rows, `from_stride` apart, into rows `to_stride` apart.
+///
+/// # Safety
+/// Both addresses have these elements and do not overlap.
+#[inline(always)]
+unsafe fn transpose<T: Copy>(from: *const T, from_stride: usize, to: *mut T, to_stride: usize) {
+    unsafe {
+        let rows: [[T; STEP]; STEP] =
+            std::array::from_fn(|i| from.add(i * from_stride).cast::<[T; STEP]>().read_unaligned());
+        for i in 0..STEP {
+            let column: [T; STEP] = std::array::from_fn(|j| rows[j][i]);
+            to.add(i * to_stride).cast::<[T; STEP]>().write_unaligned(column);
+        }
     }
 }
 
