@@ -2,18 +2,27 @@ import type { Command } from 'commander';
 import type { DemoResult } from '../demo/index.ts';
 import type { Context } from './command.ts';
 import { formatSeconds } from './format.ts';
+import { parseCount } from './parse.ts';
 import { setOption } from './set-option.ts';
+
+interface DemoArguments {
+  readonly out: string;
+  readonly long?: boolean;
+  readonly prompts?: number;
+  readonly set: readonly string[];
+}
 
 /** `potstill demo`: the whole pipeline on small models and real pictures. */
 export function configure(command: Command, context: Context): void {
   command
     .option('--out <folder>', 'where everything goes; an earlier demo there is replaced', 'runs/demo')
     .option('--long', 'the longer recipe of the same method: about an hour instead of two minutes')
+    .option('--prompts <n>', 'prompts of either kind that the distance is measured over (default: 16)', parseCount)
     .addOption(setOption())
-    .action(async ({ out, long = false, set }: { out: string; long?: boolean; set: readonly string[] }) => {
+    .action(async ({ out, long = false, prompts, set }: DemoArguments) => {
       const { runDemo } = await import('../demo/index.ts');
       const { progress, signal } = context;
-      const result = await runDemo({ out, long, set, progress, signal });
+      const result = await runDemo({ out, long, set, ...(prompts === undefined ? {} : { prompts }), progress, signal });
       context.result(result, () => describe(result));
     });
 }

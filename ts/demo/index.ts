@@ -1,1 +1,1 @@
-export { type DemoOptions, type DemoResult, runDemo } from './run-demo.ts';
+export { DEFAULT_PROMPTS, type DemoOptions, type DemoResult, runDemo } from './run-demo.ts';

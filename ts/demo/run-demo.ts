@@ -21,6 +21,8 @@ export interface DemoOptions {
   readonly long: boolean;
   /** `key=value` for the recipe. */
   readonly set?: readonly string[];
+  /** Prompts of either kind, trained on and held out, that the distance is measured over. */
+  readonly prompts?: number;
   readonly progress: Progress;
   readonly signal: AbortSignal;
 }
@@ -35,8 +37,9 @@ export interface DemoResult {
   readonly stages: readonly Stage[];
 }
 
-/** Prompts of either kind that the distance is measured over, and how many of them the report shows. */
-const PROMPTS = 16;
+/** Prompts of either kind that the distance is measured over unless told otherwise. */
+export const DEFAULT_PROMPTS = 16;
+/** How many of either kind the report shows. */
 const PICTURES = 6;
 const EVALUATION_STEPS = 20;
 const SEEDS = [1];
@@ -53,7 +56,14 @@ const MARKER = 'potstill-demo.json';
  *
  * @throws PotstillError `ERR_DEMO_OUT` when the folder holds something else; whatever the stages throw
  */
-export async function runDemo({ out, long, set = [], progress, signal }: DemoOptions): Promise<DemoResult> {
+export async function runDemo({
+  out,
+  long,
+  set = [],
+  prompts = DEFAULT_PROMPTS,
+  progress,
+  signal,
+}: DemoOptions): Promise<DemoResult> {
   const assets = demoFolder();
   const folder = resolve(out);
   const stages = new Stages();
@@ -84,7 +94,7 @@ export async function runDemo({ out, long, set = [], progress, signal }: DemoOpt
       student,
       teachers: recipe.teachers.map(({ id, weight }) => ({ model: join(assets, `teacher-${id}`), weight })),
       guidance: recipe.method.id === 'cfg' && typeof recipe.method.guidance === 'number' ? recipe.method.guidance : 1,
-      prompts: [...(await demoPrompts(assets, false)), ...(await demoPrompts(assets, true))],
+      prompts: [...(await demoPrompts(assets, false, prompts)), ...(await demoPrompts(assets, true, prompts))],
       seeds: SEEDS,
       sampler: 'ddim',
       steps: EVALUATION_STEPS,
@@ -135,9 +145,9 @@ async function demoRecipe(
   return { ...recipe, teachers, output: join(folder, 'run'), cache: { ...recipe.cache, dir: join(folder, 'cache') } };
 }
 
-async function demoPrompts(assets: string, heldOut: boolean): ReturnType<typeof captionsOf> {
+async function demoPrompts(assets: string, heldOut: boolean, count: number): ReturnType<typeof captionsOf> {
   const folders = SUBJECTS.map((subject) => join(assets, 'images', heldOut ? `${subject}-held-out` : subject));
-  return captionsOf(folders, heldOut, PROMPTS);
+  return captionsOf(folders, heldOut, count);
 }
 
 async function writeJson(path: string, value: unknown): Promise<void> {

@@ -13,7 +13,7 @@ export interface VerificationRow {
   /** What verification should find here: nothing in a good cache, something in a damaged copy. */
   readonly expected: 'clean' | 'damage';
   readonly entries: number;
-  /** Codes of the findings, without repetition. */
+  /** Codes of the errors found, without repetition; what is merely unusual is left out. */
   readonly findings: readonly string[];
   /** Whether the report of the WASM module equals the native one byte for byte; null when only one ran. */
   readonly wasmEqual: boolean | null;
