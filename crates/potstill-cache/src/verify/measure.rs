@@ -19,11 +19,13 @@ pub(crate) struct Moments {
 impl Moments {
     /// Of slices of one length.
     pub fn of(p: &[f32], t: &[f32], e: &[f32]) -> Self {
+        let pt = dot(p, t);
         Self {
             pp: dot(p, p),
-            pt: dot(p, t),
+            pt,
             tt: dot(t, t),
-            pe: dot(p, e),
+            // Of ε predictions the target is the noise itself.
+            pe: if std::ptr::eq(t, e) { pt } else { dot(p, e) },
         }
     }
 
