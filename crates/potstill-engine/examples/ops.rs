@@ -29,10 +29,8 @@ fn time(mut f: impl FnMut() -> Result<()>) -> Result<f64> {
 
 /// `flops` of the forward; forward and backward together are three times as many.
 fn measure(name: &str, flops: f64, inputs: &[Value], f: impl Fn(&[Value]) -> Result<Value>) -> Result<()> {
-    if let Some(filter) = std::env::args().nth(1) {
-        if !name.contains(&filter) {
-            return Ok(());
-        }
+    if std::env::args().nth(1).is_some_and(|filter| !name.contains(&filter)) {
+        return Ok(());
     }
     let constants: Vec<Value> = inputs.iter().map(Value::detach).collect();
     let grad = f(&constants)?.tensor().ones_like()?;

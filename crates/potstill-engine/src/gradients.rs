@@ -337,7 +337,7 @@ mod tests {
     fn checkpoints_nest() {
         let x = Value::leaf(random(&[4], 1));
         let inner = |v: &[Value]| ops::square(&v[0]);
-        let y = checkpoint(&[x.clone()], move |v| {
+        let y = checkpoint(std::slice::from_ref(&x), move |v| {
             let h = checkpoint(v, inner)?;
             checkpoint(&[h, v[0].clone()], |v| ops::mul(&v[0], &v[1]))
         })
@@ -352,7 +352,11 @@ mod tests {
     #[test]
     fn a_frozen_segment_records_nothing_and_a_capture_is_an_error() {
         let x = Value::constant(random(&[4], 1));
-        assert!(!checkpoint(&[x.clone()], |v| ops::square(&v[0])).unwrap().tracked());
+        assert!(
+            !checkpoint(std::slice::from_ref(&x), |v| ops::square(&v[0]))
+                .unwrap()
+                .tracked()
+        );
 
         let leaf = Value::leaf(random(&[4], 1));
         let hidden = ops::square(&leaf).unwrap();

@@ -140,7 +140,7 @@ pub(crate) fn conv_backward_data<T: Real>(s: &ConvShape, grad: &[T], w: &[T]) ->
     let zeros = vec![T::ZERO; depth];
     let reaching = |phase: usize, before: usize, kernel: usize| -> Vec<usize> {
         (0..kernel)
-            .filter(|k| (phase + before + s.stride * kernel - k) % s.stride == 0)
+            .filter(|k| (phase + before + s.stride * kernel - k).is_multiple_of(s.stride))
             .collect()
     };
     for (py, px) in (0..s.stride).flat_map(|py| (0..s.stride).map(move |px| (py, px))) {

@@ -174,8 +174,8 @@ unsafe fn transpose<T: Copy>(from: *const T, from_stride: usize, to: *mut T, to_
     unsafe {
         let rows: [[T; STEP]; STEP] =
             std::array::from_fn(|i| from.add(i * from_stride).cast::<[T; STEP]>().read_unaligned());
-        for i in 0..STEP {
-            let column: [T; STEP] = std::array::from_fn(|j| rows[j][i]);
+        let columns: [[T; STEP]; STEP] = std::array::from_fn(|i| std::array::from_fn(|j| rows[j][i]));
+        for (i, column) in columns.into_iter().enumerate() {
             to.add(i * to_stride).cast::<[T; STEP]>().write_unaligned(column);
         }
     }

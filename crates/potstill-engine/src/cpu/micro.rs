@@ -109,6 +109,9 @@ pub(crate) unsafe fn tile<S: Simd>(
     }
 }
 
+/// The sums to begin with. Plain loops without branches inside, here and below: whatever the compiler cannot unroll
+/// entirely keeps the sums in memory, for the whole depth.
+#[allow(clippy::needless_range_loop)]
 #[inline(always)]
 unsafe fn begin<S: Simd, const R: usize, const V: usize>(
     panel: Panel<S::T>,
@@ -117,32 +120,26 @@ unsafe fn begin<S: Simd, const R: usize, const V: usize>(
 ) -> [[S::V; V]; R] {
     unsafe {
         let mut sums = [[S::splat(S::T::ZERO); V]; R];
-        let whole = panel.columns == V * S::LANES;
-        match start {
-            Start::Zero => {}
-            Start::Bias(bias) => {
-                let mut row = [S::splat(S::T::ZERO); V];
-                for (v, row) in row.iter_mut().enumerate() {
-                    let count = panel.columns.saturating_sub(v * S::LANES);
-                    *row = if whole {
-                        S::load(bias.add(v * S::LANES))
-                    } else {
-                        S::load_some(bias.add(v * S::LANES), count)
-                    };
+        // Every row begins with the bias, or with itself.
+        let (base, own) = match start {
+            Start::Zero => return sums,
+            Start::Bias(bias) => (bias, false),
+            Start::Add => (c[0].cast_const(), true),
+        };
+        let c = &c[..R];
+        if panel.columns == V * S::LANES {
+            for r in 0..R {
+                let from = if own { c[r].cast_const() } else { base };
+                for v in 0..V {
+                    sums[r][v] = S::load(from.add(v * S::LANES));
                 }
-                sums = [row; R];
             }
-            Start::Add => {
-                for r in 0..R {
-                    for v in 0..V {
-                        let from = c[r].add(v * S::LANES).cast_const();
-                        let count = panel.columns.saturating_sub(v * S::LANES);
-                        sums[r][v] = if whole {
-                            S::load(from)
-                        } else {
-                            S::load_some(from, count)
-                        };
-                    }
+        } else {
+            for r in 0..R {
+                let from = if own { c[r].cast_const() } else { base };
+                for v in 0..V {
+                    let count = panel.columns.saturating_sub(v * S::LANES);
+                    sums[r][v] = S::load_some(from.add(v * S::LANES), count);
                 }
             }
         }
@@ -150,24 +147,30 @@ unsafe fn begin<S: Simd, const R: usize, const V: usize>(
     }
 }
 
+#[allow(clippy::needless_range_loop)]
 #[inline(always)]
 unsafe fn finish<S: Simd, const R: usize, const V: usize>(sums: &[[S::V; V]; R], panel: Panel<S::T>, c: &[*mut S::T]) {
     unsafe {
-        let whole = panel.columns == V * S::LANES;
-        for r in 0..R {
-            for v in 0..V {
-                let to = c[r].add(v * S::LANES);
-                if whole {
-                    S::store(to, sums[r][v]);
-                } else {
-                    S::store_some(to, sums[r][v], panel.columns.saturating_sub(v * S::LANES));
+        let c = &c[..R];
+        if panel.columns == V * S::LANES {
+            for r in 0..R {
+                for v in 0..V {
+                    S::store(c[r].add(v * S::LANES), sums[r][v]);
+                }
+            }
+        } else {
+            for r in 0..R {
+                for v in 0..V {
+                    let count = panel.columns.saturating_sub(v * S::LANES);
+                    S::store_some(c[r].add(v * S::LANES), sums[r][v], count);
                 }
             }
         }
     }
 }
 
-#[allow(clippy::too_many_arguments)] // a kernel's inputs, all of them plain numbers and addresses
+// Plain numbers and addresses, all of them; and iterators over the sums make the compiler keep them in memory.
+#[allow(clippy::too_many_arguments, clippy::needless_range_loop)]
 #[inline(always)]
 unsafe fn by_rows<S: Simd, const R: usize, const V: usize>(
     pointers: &[*const S::T],
@@ -183,9 +186,10 @@ unsafe fn by_rows<S: Simd, const R: usize, const V: usize>(
         let mut sums = begin::<S, R, V>(panel, c, start);
         let mut b = panel.data;
         for segment in 0..segments {
+            let from = &pointers[segment * stride..segment * stride + R];
             let mut rows = [std::ptr::null(); R];
-            for (row, pointer) in rows.iter_mut().zip(&pointers[segment * stride..segment * stride + R]) {
-                *row = pointer.wrapping_add(offset);
+            for r in 0..R {
+                rows[r] = from[r].wrapping_add(offset);
             }
             for k in 0..depth {
                 let mut right = [S::splat(S::T::ZERO); V];
@@ -205,6 +209,8 @@ unsafe fn by_rows<S: Simd, const R: usize, const V: usize>(
     }
 }
 
+// Iterators over the sums make the compiler keep them in memory.
+#[allow(clippy::needless_range_loop)]
 #[inline(always)]
 unsafe fn by_columns<S: Simd, const R: usize, const V: usize>(
     base: *const S::T,

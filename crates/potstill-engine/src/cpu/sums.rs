@@ -45,11 +45,7 @@ impl<T: Real> Kernel<T> for ColumnSums<T> {
 
 /// The sums over rows of each of several equal blocks of rows: `[blocks, rows, columns]` to `[blocks, columns]`.
 pub(crate) fn block_sums<T: Real>(rows: usize, columns: usize, x: &[T]) -> Vec<T> {
-    let blocks = if rows * columns == 0 {
-        0
-    } else {
-        x.len() / (rows * columns)
-    };
+    let blocks = x.len().checked_div(rows * columns).unwrap_or(0);
     let tiles = rows.div_ceil(SUM_ROWS);
     let mut partial = Out::<T>::new(blocks * tiles * columns);
     let to = partial.pointer();

@@ -45,17 +45,17 @@ mod tests {
     #[test]
     fn gradients() {
         let x = random(&[5, 7], 1).affine(3., 0.).unwrap();
-        check(&[x.clone()], |v| silu(&v[0]));
-        check(&[x.clone()], |v| gelu(&v[0]));
-        check(&[x], |v| quick_gelu(&v[0]));
+        check(std::slice::from_ref(&x), |v| silu(&v[0]));
+        check(std::slice::from_ref(&x), |v| gelu(&v[0]));
+        check(std::slice::from_ref(&x), |v| quick_gelu(&v[0]));
     }
 
     #[test]
     fn many_elements_agree() {
         let x = random(&[3, 9001], 1).affine(4., 0.).unwrap();
-        agree(&[x.clone()], |v| silu(&v[0]));
-        agree(&[x.clone()], |v| gelu(&v[0]));
-        agree(&[x], |v| quick_gelu(&v[0]));
+        agree(std::slice::from_ref(&x), |v| silu(&v[0]));
+        agree(std::slice::from_ref(&x), |v| gelu(&v[0]));
+        agree(std::slice::from_ref(&x), |v| quick_gelu(&v[0]));
     }
 
     #[test]

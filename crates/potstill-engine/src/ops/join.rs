@@ -106,7 +106,7 @@ mod tests {
                 .contains("[1, 1]")
         );
         assert!(concat(&[], 0).is_err());
-        assert!(concat(&[a.clone()], 1).is_err());
+        assert!(concat(std::slice::from_ref(&a), 1).is_err());
         assert!(broadcast_to(&a, &[4]).unwrap_err().to_string().contains("[2]"));
         assert!(broadcast_to(&b, &[]).is_err());
     }

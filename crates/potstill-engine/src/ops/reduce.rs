@@ -76,8 +76,8 @@ mod tests {
         let x = random(&[2, 3, 4], 1);
         for dims in [vec![], vec![0], vec![1, 2], vec![0, 1, 2]] {
             for keep in [false, true] {
-                check(&[x.clone()], |v| sum(&v[0], &dims, keep));
-                check(&[x.clone()], |v| mean(&v[0], &dims, keep));
+                check(std::slice::from_ref(&x), |v| sum(&v[0], &dims, keep));
+                check(std::slice::from_ref(&x), |v| mean(&v[0], &dims, keep));
             }
         }
     }
@@ -86,7 +86,7 @@ mod tests {
     fn tiles_agree() {
         let x = random(&[3, 5003, 4], 1);
         for dims in [vec![0], vec![1], vec![0, 1, 2], vec![1, 2]] {
-            agree(&[x.clone()], |v| mean(&v[0], &dims, false));
+            agree(std::slice::from_ref(&x), |v| mean(&v[0], &dims, false));
         }
     }
 
