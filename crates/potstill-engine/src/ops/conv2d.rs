@@ -50,8 +50,11 @@ pub fn conv2d(x: &Value, w: &Value, b: Option<&Value>, geometry: &Conv2d) -> Res
     let mut inputs = vec![x, w];
     inputs.extend(b);
     Ok(Value::from_op(OP, y, &inputs, || {
-        let needs = (x.tracked(), w.tracked(), b.map(Value::tracked));
-        move |grad: Tensor| backward(&shape, &xt, &wt, &grad.contiguous()?, needs)
+        // x is kept for the gradient by w alone, w for the gradient by x alone.
+        let saved = (w.tracked().then_some(xt), x.tracked().then_some(wt));
+        let shapes = (x.dims().to_vec(), w.dims().to_vec());
+        let bias = b.map(Value::tracked);
+        move |grad: Tensor| backward(&shape, saved, shapes, bias, &grad.contiguous()?)
     }))
 }
 
@@ -97,17 +100,17 @@ fn shape_of(x: &[usize], w: &[usize], geometry: &Conv2d) -> Result<ConvShape> {
 
 fn backward(
     shape: &ConvShape,
-    x: &Tensor,
-    w: &Tensor,
+    (x, w): (Option<Tensor>, Option<Tensor>),
+    shapes: (Vec<usize>, Vec<usize>),
+    bias: Option<bool>,
     grad: &Tensor,
-    needs: (bool, bool, Option<bool>),
 ) -> Result<Vec<Option<Tensor>>> {
-    dispatch!(OP, x.dtype(), T => {
+    dispatch!(OP, grad.dtype(), T => {
         let g = View::<T>::of(OP, grad)?;
-        let dx = when(needs.0, || tensor(cpu::conv_backward_data(shape, &g, &View::<T>::of(OP, w)?), x.dims()))?;
-        let dw = when(needs.1, || tensor(cpu::conv_backward_filter(shape, &g, &View::<T>::of(OP, x)?), w.dims()))?;
-        let mut grads = vec![dx, dw];
-        if let Some(needed) = needs.2 {
+        let by_x = |w: Tensor| tensor(cpu::conv_backward_data(shape, &g, &View::<T>::of(OP, &w)?), &shapes.0);
+        let by_w = |x: Tensor| tensor(cpu::conv_backward_filter(shape, &g, &View::<T>::of(OP, &x)?), &shapes.1);
+        let mut grads = vec![w.map(by_x).transpose()?, x.map(by_w).transpose()?];
+        if let Some(needed) = bias {
             grads.push(when(needed, || tensor(cpu::column_sums(shape.outputs, &g), &[shape.outputs]))?);
         }
         Ok(grads)

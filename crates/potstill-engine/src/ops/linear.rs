@@ -43,28 +43,27 @@ pub fn linear(x: &Value, w: &Value, b: Option<&Value>) -> Result<Value> {
     let mut inputs = vec![x, w];
     inputs.extend(b);
     Ok(Value::from_op(OP, y, &inputs, || {
-        let needs = (x.tracked(), w.tracked(), b.map(Value::tracked));
-        move |grad: Tensor| backward(product, &xt, &wt, &grad.contiguous()?, needs)
+        // x is kept for the gradient by w alone, w for the gradient by x alone.
+        let saved = (w.tracked().then_some(xt), x.tracked().then_some(wt));
+        let shapes = (x.dims().to_vec(), w.dims().to_vec());
+        let bias = b.map(Value::tracked);
+        move |grad: Tensor| backward(product, saved, shapes, bias, &grad.contiguous()?)
     }))
 }
 
 fn backward(
     product: (usize, usize, usize),
-    x: &Tensor,
-    w: &Tensor,
+    (x, w): (Option<Tensor>, Option<Tensor>),
+    shapes: (Vec<usize>, Vec<usize>),
+    bias: Option<bool>,
     grad: &Tensor,
-    needs: (bool, bool, Option<bool>),
 ) -> Result<Vec<Option<Tensor>>> {
-    dispatch!(OP, x.dtype(), T => {
+    dispatch!(OP, grad.dtype(), T => {
         let g = View::<T>::of(OP, grad)?;
-        let dx = when(needs.0, || {
-            tensor(cpu::linear_backward_input(product, &g, &View::<T>::of(OP, w)?), x.dims())
-        })?;
-        let dw = when(needs.1, || {
-            tensor(cpu::linear_backward_weight(product, &g, &View::<T>::of(OP, x)?), w.dims())
-        })?;
-        let mut grads = vec![dx, dw];
-        if let Some(needed) = needs.2 {
+        let by_x = |w: Tensor| tensor(cpu::linear_backward_input(product, &g, &View::<T>::of(OP, &w)?), &shapes.0);
+        let by_w = |x: Tensor| tensor(cpu::linear_backward_weight(product, &g, &View::<T>::of(OP, &x)?), &shapes.1);
+        let mut grads = vec![w.map(by_x).transpose()?, x.map(by_w).transpose()?];
+        if let Some(needed) = bias {
             grads.push(when(needed, || tensor(cpu::column_sums(product.1, &g), &[product.1]))?);
         }
         Ok(grads)
