@@ -10,7 +10,6 @@ mod gradients;
 pub mod ops;
 pub mod optim;
 mod param;
-mod pool;
 #[cfg(test)]
 mod testing;
 mod value;
@@ -20,5 +19,4 @@ pub use cpu::kernel_class;
 pub use error::{EngineError, Result};
 pub use gradients::{Gradients, backward, backward_into};
 pub use param::Param;
-pub use pool::join_pool;
 pub use value::{NodeId, Value, Vjp, checkpoint, is_grad_enabled, no_grad};

@@ -18,7 +18,6 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let folder = args.next().ok_or("name a diffusers unet folder")?;
     let batch: usize = args.next().map_or(Ok(8), |a| a.parse())?;
     let steps: usize = args.next().map_or(Ok(10), |a| a.parse())?;
-    potstill_engine::join_pool()?;
     let device = Device::Cpu;
     let unet = Unet::load(folder.as_ref(), &device)?;
     let config = unet.config();
