@@ -11,7 +11,7 @@ h1 { margin: 0 0 .25rem; font-size: 1.9rem; line-height: 1.2; letter-spacing: -.
 h2 { margin: 2.75rem 0 .75rem; font-size: 1.2rem; }
 p { margin: .4rem 0; } .lead, figcaption, .note, .empty { color: var(--soft); }
 a { color: var(--copper); }
-.tiles { display: grid; grid-template-columns: repeat(auto-fit, minmax(11rem, 1fr)); gap: .75rem; margin: 1.5rem 0; }
+.tiles { display: grid; grid-template-columns: repeat(auto-fit, minmax(9.5rem, 1fr)); gap: .75rem; margin: 1.5rem 0; }
 .tile { background: var(--card); border: 1px solid var(--rule); border-radius: .6rem; padding: .8rem 1rem; }
 .tile b { display: block; font-size: 1.7rem; line-height: 1.2; font-variant-numeric: tabular-nums; } .tile.key b { color: var(--copper); }
 .tile span { color: var(--soft); font-size: .85rem; }
