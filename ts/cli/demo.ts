@@ -16,7 +16,7 @@ interface DemoArguments {
 export function configure(command: Command, context: Context): void {
   command
     .option('--out <folder>', 'where everything goes; an earlier demo there is replaced', 'runs/demo')
-    .option('--long', 'the longer recipe of the same method: about an hour instead of two minutes')
+    .option('--long', 'the longer recipe of the same method: about ten minutes instead of two')
     .option('--prompts <n>', 'prompts of either kind that the distance is measured over (default: 16)', parseCount)
     .addOption(setOption())
     .action(async ({ out, long = false, prompts, set }: DemoArguments) => {
