@@ -27,7 +27,7 @@ function fewImages(subject: string, count: number): string {
 test('goes through every stage and ends in a report', { timeout: 300_000 }, async () => {
   const few = ['nature', 'people'].flatMap((subject, index) => [
     '--set',
-    `data.${index}.images=${fewImages(subject, 8)}`,
+    `data.${index}.images=${fewImages(subject, 12)}`,
   ]);
   const short = ['--prompts', '1', '--set', 'training.steps=3', '--set', 'training.batch=2'];
   const { code, stdout, stderr } = await potstill('demo', '--out', 'out', '--json', ...few, ...short);

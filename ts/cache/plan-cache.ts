@@ -130,6 +130,7 @@ async function unetFacts(
   if (!(await isFolder(join(model, 'unet')))) {
     const stored = await readPlan(recipe.cache.dir, `teachers/${id}`);
     if (stored?.component === 'teacher') {
+      options.progress?.log(`${model} is not there: teacher ${id} is taken from its cache`);
       const { unet, prediction, schedule } = stored;
       return { digest: unet, prediction, schedule, timeIds: stored.timeIds !== undefined };
     }

@@ -68,7 +68,7 @@ export const DAMAGES: readonly Damage[] = [
   {
     subject: 'one prediction doubled, digests made anew',
     apply: async (cache, teacher) => {
-      await inShard(cache, teacher, (shard) => double(shard.record('cond', 2)));
+      await inShard(cache, teacher, (shard) => double(shard.record('cond', noisiest(shard))));
       await reseal(cache, teacher);
     },
   },
@@ -85,6 +85,14 @@ async function inShard(cache: string, teacher: string, change: (shard: Shard) =>
   const shard = await Shard.read(join(cache, 'teachers', teacher, FIRST_SHARD));
   change(shard);
   await shard.save();
+}
+
+/** The record of the last timestep: there a teacher knows most of its target, so that its scale is beyond doubt. */
+function noisiest(shard: Shard): number {
+  const timesteps = Array.from({ length: shard.records('timestep') }, (_, index) =>
+    shard.record('timestep', index).readBigInt64LE(),
+  );
+  return timesteps.reduce((best, timestep, index) => (timestep > (timesteps[best] ?? 0n) ? index : best), 0);
 }
 
 /** Doubles f16 values in place: exact, and the same digits to anyone who only looks at their form. */

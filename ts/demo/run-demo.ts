@@ -69,6 +69,7 @@ export async function runDemo({
   const stages = new Stages();
   await prepare(folder);
   const recipe = await demoRecipe(assets, folder, { long, set });
+  const guidance = guidanceOf(recipe);
   const { dir: cache } = recipe.cache;
 
   const engine = await loadEngine();
@@ -93,7 +94,7 @@ export async function runDemo({
       base: recipe.student.model,
       student,
       teachers: recipe.teachers.map(({ id, weight }) => ({ model: join(assets, `teacher-${id}`), weight })),
-      guidance: recipe.method.id === 'cfg' && typeof recipe.method.guidance === 'number' ? recipe.method.guidance : 1,
+      guidance,
       prompts: [...(await demoPrompts(assets, false, prompts)), ...(await demoPrompts(assets, true, prompts))],
       seeds: SEEDS,
       sampler: 'ddim',
@@ -108,6 +109,7 @@ export async function runDemo({
   await writeJson(join(run, RUN_FILES.stages), stages.done);
   const report = await writeReport(run, join(folder, 'report.html'));
   requireAsExpected(verification);
+  if (set.length === 0) requireProgress(evaluation.distance.all);
   return { report, run, distance: evaluation.distance, verification, stages: stages.done };
 }
 
@@ -152,6 +154,29 @@ async function demoPrompts(assets: string, heldOut: boolean, count: number): Ret
 
 async function writeJson(path: string, value: unknown): Promise<void> {
   await writeFile(path, `${JSON.stringify(value, undefined, 2)}\n`);
+}
+
+/** The guidance that the student is to do without: the teachers are drawn under it. */
+function guidanceOf({ method }: ResolvedRecipe): number {
+  if (method.id === 'cfg' && typeof method.guidance === 'number' && method.rescale === 0) return method.guidance;
+  throw inputError('ERR_DEMO_METHOD', 'the demo compares with teachers under one guidance, without rescale', {
+    where: 'method',
+    remedy: 'Set method.guidance to a number and method.rescale to 0, or use `potstill train`.',
+  });
+}
+
+/** Largest distance with which the shipped recipes still show what distillation does. */
+const MAX_DISTANCE = 0.8;
+
+/** The shipped recipe must come as close as it is said to: said after the report is written. */
+function requireProgress(distance: number): void {
+  if (distance <= MAX_DISTANCE) return;
+  throw new PotstillError({
+    code: 'ERR_DEMO_DISTANCE',
+    kind: 'check',
+    what: `the student's distance is ${distance.toFixed(3)}, more than ${MAX_DISTANCE}`,
+    remedy: 'This is a bug in potstill: please report it with the output of `potstill doctor --json`.',
+  });
 }
 
 /** A damage that nobody noticed, or reports that differ, are a failed check: said after the report is written. */

@@ -31,6 +31,11 @@ export class Shard {
     return this.#bytes.subarray(start + index * recordBytes, start + (index + 1) * recordBytes);
   }
 
+  /** Number of records. */
+  records(name: string): number {
+    return this.#field(name).records;
+  }
+
   /** Writes the bytes back. */
   async save(): Promise<void> {
     await writeFile(this.#path, this.#bytes);

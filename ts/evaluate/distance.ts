@@ -15,7 +15,7 @@ export interface Distances {
 }
 
 /**
- * The distance of a student to its guided teacher (DESIGN.md): RMS difference of final latents, divided by that of the
+ * The distance of a student to its guided teacher: RMS difference of final latents, divided by that of the
  * undistilled model. Below 1 is progress.
  *
  * @throws RangeError when nothing is given, lengths differ, or the undistilled model equals the teacher

@@ -75,6 +75,15 @@ export async function openRunFolder(path: string, recipe: ResolvedRecipe, resume
     claim: async () => {
       await mkdir(path, { recursive: true });
       const release = await lock(path);
+      // Another process may have run here since the folder was looked into: caches take minutes to build.
+      const now = (await listCheckpoints(checkpoints)).at(-1)?.step;
+      if (now !== resumeFrom?.step) {
+        await release();
+        throw inputError('ERR_RUN_EXISTS', `another process has trained here meanwhile, to step ${now ?? 0}`, {
+          where: path,
+          remedy: 'Call it again with --resume to go on from there, or name another `output`.',
+        });
+      }
       await writeDurably(recipePath, `${JSON.stringify(recipe, undefined, 2)}\n`);
       return release;
     },
