@@ -19,8 +19,11 @@ const FOLDERS = ['presets', 'examples', 'demo', 'demo/recipes'].map((name) => jo
 test.each(FOLDERS.filter(existsSync).flatMap(findRecipes))('%s is a recipe', async (file) => {
   const { recipe } = await loadRecipe(file);
   expect(recipe.name).not.toBe('');
-  // The examples run as they are: everything that they name is in the repository.
+  // Everything that an example names is in the repository.
   if (file.includes('/examples/')) {
     for (const { images } of recipe.data) expect(statSync(images).isDirectory(), images).toBe(true);
+    for (const { model } of [recipe.student, ...recipe.teachers]) {
+      expect(existsSync(join(model, 'model_index.json')), model).toBe(true);
+    }
   }
 });

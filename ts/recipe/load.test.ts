@@ -167,3 +167,10 @@ describe('a recipe file', () => {
     await expect(loadRecipe(file)).rejects.toThrow('a recipe at most');
   });
 });
+
+test('a folder is named as one', async () => {
+  await expect(loadRecipe(import.meta.dirname)).rejects.toMatchObject({
+    code: 'ERR_RECIPE_FILE',
+    where: import.meta.dirname,
+  });
+});

@@ -55,13 +55,20 @@ export function resolveRecipe(document: RecipeDocument, { set = [] }: LoadOption
 }
 
 async function readRecipe(file: string): Promise<string> {
-  const { size } = await stat(file).catch((cause: unknown) => {
+  const found = await stat(file).catch((cause: unknown) => {
     throw inputError('ERR_RECIPE_FILE', 'the recipe cannot be read', {
       where: file,
       remedy: 'Check the path: a recipe is a JSON file.',
       cause,
     });
   });
+  if (found.isDirectory()) {
+    throw inputError('ERR_RECIPE_FILE', 'is a folder, not a recipe', {
+      where: file,
+      remedy: 'Name the recipe: a JSON file.',
+    });
+  }
+  const { size } = found;
   if (size > MAX_RECIPE_BYTES) {
     throw inputError('ERR_RECIPE_FILE', `the file is ${size} bytes long, a recipe at most ${MAX_RECIPE_BYTES}`, {
       where: file,
