@@ -9,8 +9,8 @@ import { CommandError } from './lib/shell.mjs';
 import { STEPS } from './lib/steps.mjs';
 import { clock, Ticker } from './lib/ticker.mjs';
 
-/** Holds the process id of the set-up that is running. */
-const LOCK = join(STAMPS, 'lock');
+/** Names the process of the set-up that is running. */
+const LOCK = join(STAMPS, 'running');
 
 /** Does what is left to do; says nothing when nothing is. */
 export async function setUp() {

@@ -103,7 +103,8 @@ describe('openRunFolder', () => {
     await expect(open(recipe())).rejects.toMatchObject({ code: 'ERR_RUN_BUSY' });
     await release();
     // No process has this number: Linux ends at 2²², others far below.
-    await writeFile(join(path, '.lock'), `${hostname()} 2147483646\n`);
+    await mkdir(join(path, '.lock'));
+    await writeFile(join(path, '.lock', 'owner'), `${hostname()} 2147483646 1\n`);
     expect(await open(recipe())).toBeUndefined();
   });
 });

@@ -1,10 +1,10 @@
-import { mkdir, readdir, readFile, rm, writeFile } from 'node:fs/promises';
-import { hostname } from 'node:os';
+import { mkdir, readdir } from 'node:fs/promises';
 import { join } from 'node:path';
 import { inputError } from '../errors.ts';
 import type { ResolvedRecipe } from '../recipe/index.ts';
 import { type Checkpoint, listCheckpoints, readJsonIfThere, writeDurably } from './checkpoints.ts';
 import { differingKeys, inWords } from './differences.ts';
+import { LOCK, lockFolder } from './folder-lock.ts';
 
 /**
  * Parts of a recipe that change no bit of what is trained: a run may be resumed with others. They say for people what it
@@ -20,9 +20,6 @@ const FREE_KEYS = [
   'training.validation.every',
   'training.save',
 ];
-
-/** Holds host and process of who writes into the folder. */
-const LOCK = '.lock';
 
 /** Differences named in an error message; beyond these a list helps nobody. */
 const MAX_NAMED_DIFFERENCES = 8;
@@ -74,7 +71,7 @@ export async function openRunFolder(path: string, recipe: ResolvedRecipe, resume
     resumeFrom,
     claim: async () => {
       await mkdir(path, { recursive: true });
-      const release = await lock(path);
+      const release = await lockFolder(path);
       // Another process may have run here since the folder was looked into: caches take minutes to build.
       const now = (await listCheckpoints(checkpoints)).at(-1)?.step;
       if (now !== resumeFrom?.step) {
@@ -96,7 +93,7 @@ async function requireOurFolder(path: string): Promise<void> {
     if (error.code === 'ENOENT') return [];
     throw error;
   });
-  if (names.length === 0 || names.includes('recipe.json') || names.every((name) => name === LOCK)) return;
+  if (names.length === 0 || names.includes('recipe.json') || names.every((name) => name.startsWith(LOCK))) return;
   throw inputError('ERR_RUN_FOREIGN_FOLDER', 'the folder is not empty and holds no run', {
     where: path,
     remedy: 'Name another folder as `output` in the recipe.',
@@ -132,35 +129,4 @@ function valueAt(value: unknown, path: string): unknown {
     at = (at as Record<string, unknown>)[key];
   }
   return at;
-}
-
-/** Keeps a second process out of a run's folder. A lock whose process died on this machine is taken over. */
-async function lock(path: string): Promise<() => Promise<void>> {
-  const file = join(path, LOCK);
-  const owner = `${hostname()} ${process.pid}\n`;
-  for (;;) {
-    try {
-      await writeFile(file, owner, { flag: 'wx' });
-      return () => rm(file, { force: true });
-    } catch (error) {
-      if ((error as NodeJS.ErrnoException).code !== 'EEXIST') throw error;
-    }
-    const [host, pid] = (await readFile(file, 'utf8').catch(() => '')).trim().split(' ');
-    if (host !== undefined && pid !== undefined && !(host === hostname() && !isAlive(Number(pid)))) {
-      throw inputError('ERR_RUN_BUSY', `process ${pid} on ${host} is writing into this run`, {
-        where: path,
-        remedy: `Wait for it or stop it; if it is gone, remove ${file}.`,
-      });
-    }
-    await rm(file, { force: true });
-  }
-}
-
-function isAlive(pid: number): boolean {
-  try {
-    process.kill(pid, 0);
-    return true;
-  } catch (error) {
-    return (error as NodeJS.ErrnoException).code === 'EPERM';
-  }
 }
