@@ -3,6 +3,7 @@ import type { DemoResult } from '../demo/index.ts';
 import type { Context } from './command.ts';
 import { formatSeconds } from './format.ts';
 import { parseCount } from './parse.ts';
+import { requireOutFolder } from './paths.ts';
 import { setOption } from './set-option.ts';
 
 interface DemoArguments {
@@ -20,6 +21,7 @@ export function configure(command: Command, context: Context): void {
     .option('--prompts <n>', 'prompts of either kind that the distance is measured over (default: 16)', parseCount)
     .addOption(setOption())
     .action(async ({ out, long = false, prompts, set }: DemoArguments) => {
+      await requireOutFolder(out);
       const { runDemo } = await import('../demo/index.ts');
       const { progress, signal } = context;
       const result = await runDemo({ out, long, set, ...(prompts === undefined ? {} : { prompts }), progress, signal });

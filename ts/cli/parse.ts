@@ -12,7 +12,9 @@ export function parseCount(text: string): number {
 
 /** A whole number from 0 on. */
 export function parseNatural(text: string): number {
-  return text === '0' ? 0 : parseCount(text);
+  const value = Number(text);
+  if (Number.isInteger(value) && value >= 0 && value <= MAX_COUNT && text.trim() !== '') return value;
+  throw new InvalidArgumentError(`It must be a whole number from 0 to ${MAX_COUNT}.`);
 }
 
 /** A finite number. */
@@ -45,7 +47,9 @@ export function parseShape(text: string): readonly number[] {
 export function parseSize(text: string): { width: number; height: number } {
   const [, width, height] = /^(\d{1,5})(?:x(\d{1,5}))?$/.exec(text) ?? [];
   if (width === undefined) throw new InvalidArgumentError('It must be WIDTHxHEIGHT in pixels, such as 512x768.');
-  return { width: parseCount(width), height: parseCount(height ?? width) };
+  const size = { width: Number(width), height: Number(height ?? width) };
+  if (size.width > 0 && size.height > 0) return size;
+  throw new InvalidArgumentError('Neither side can be 0.');
 }
 
 /** Adds to the values of an option that may be given several times. */

@@ -2,6 +2,7 @@ import { type Command, Option } from 'commander';
 import type { NoiseGenerator } from '../native/index.ts';
 import type { Context } from './command.ts';
 import { parseSeed, parseShape } from './parse.ts';
+import { requireOutFile } from './paths.ts';
 import { writeProbe } from './probe-output.ts';
 
 interface NoiseOptions {
@@ -22,6 +23,7 @@ export function configureNoise(command: Command, context: Context): void {
     )
     .requiredOption('--out <file>', 'safetensors file to write')
     .action(async ({ seed, shape, generator, out }: NoiseOptions) => {
+      await requireOutFile(out);
       const { loadEngine, noise } = await import('../native/index.ts');
       const rows = noise(await loadEngine(), { generator, seeds: [seed], shape });
       await writeProbe(out, { noise: rows.reshape(shape) }, context);

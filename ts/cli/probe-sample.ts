@@ -1,7 +1,9 @@
 import { type Command, Option } from 'commander';
 import type { Context } from './command.ts';
+import { modelFolder } from './model-folder.ts';
+import { requireFile, requireOutFile } from './paths.ts';
 import { writeProbe } from './probe-output.ts';
-import { addSamplingOptions, builtSampler, modelFolder, type SamplingOptions } from './sampling-options.ts';
+import { addSamplingOptions, builtSampler, type SamplingOptions } from './sampling-options.ts';
 
 interface ProbeSampleOptions extends SamplingOptions {
   readonly model: string;
@@ -28,7 +30,9 @@ export function configureSample(command: Command, context: Context): void {
     .requiredOption('--out <file>', 'safetensors file to write');
   addSamplingOptions(command).action(async (options: ProbeSampleOptions) => {
     const { kind, spacing } = builtSampler(options);
-    const folder = await modelFolder(options.model);
+    const folder = await modelFolder(options.model, ['unet', 'tokenizer', 'text_encoder']);
+    await requireFile(options.latents, '--latents');
+    await requireOutFile(options.out);
     const { loadEngine } = await import('../native/index.ts');
     const { probeSample } = await import('../probe/sample.ts');
     const { prompt, negative, uncond, steps, guidance } = options;

@@ -1,7 +1,8 @@
 import type { Command } from 'commander';
 import type { Context } from './command.ts';
+import { modelFolder } from './model-folder.ts';
+import { requireFile, requireOutFile } from './paths.ts';
 import { writeProbe } from './probe-output.ts';
-import { modelFolder } from './sampling-options.ts';
 
 interface TextOptions {
   readonly model: string;
@@ -19,7 +20,9 @@ export function configureText(command: Command, context: Context): void {
     .requiredOption('--prompts <file>', 'JSON file: an array of strings')
     .requiredOption('--out <file>', 'safetensors file to write')
     .action(async (options: TextOptions) => {
-      const folder = await modelFolder(options.model);
+      const folder = await modelFolder(options.model, ['tokenizer', 'text_encoder']);
+      await requireFile(options.prompts, '--prompts');
+      await requireOutFile(options.out);
       const { loadEngine } = await import('../native/index.ts');
       const { probeText, readPrompts } = await import('../probe/text.ts');
       const prompts = await readPrompts(options.prompts);

@@ -1,8 +1,10 @@
 import { type Command, Option } from 'commander';
 import type { Context } from './command.ts';
+import { modelFolder } from './model-folder.ts';
 import { notBuilt } from './not-built.ts';
+import { requireFile, requireOutFile } from './paths.ts';
 import { writeProbe } from './probe-output.ts';
-import { modelFolder, requireBuiltDevice } from './sampling-options.ts';
+import { requireBuiltDevice } from './sampling-options.ts';
 
 interface UnetOptions {
   readonly model: string;
@@ -35,7 +37,9 @@ export function configureUnet(command: Command, context: Context): void {
       if (options.lora !== undefined) throw notBuilt('--lora');
       if (options.quantize !== undefined) throw notBuilt('--quantize');
       requireBuiltDevice(options);
-      const folder = await modelFolder(options.model);
+      const folder = await modelFolder(options.model, ['unet']);
+      await requireFile(options.in, '--in');
+      await requireOutFile(options.out);
       const { loadEngine } = await import('../native/index.ts');
       const { probeUnet } = await import('../probe/unet.ts');
       const engine = await loadEngine();

@@ -1,8 +1,9 @@
 import type { Command } from 'commander';
 import { inputError } from '../errors.ts';
 import type { Context } from './command.ts';
+import { modelFolder } from './model-folder.ts';
+import { requireFile, requireOutFile } from './paths.ts';
 import { writeProbe } from './probe-output.ts';
-import { modelFolder } from './sampling-options.ts';
 
 interface VaeOptions {
   readonly model: string;
@@ -22,15 +23,16 @@ export function configureVae(command: Command, context: Context): void {
     .option('--decode <file>', 'a safetensors file with a tensor latents')
     .requiredOption('--out <file>', 'safetensors file to write')
     .action(async ({ model, encode, decode, out }: VaeOptions) => {
-      const folder = await modelFolder(model);
+      const input = encode ?? decode;
+      if (input === undefined || (encode !== undefined && decode !== undefined)) {
+        throw inputError('ERR_USAGE', 'probe vae takes either --encode or --decode', { remedy: 'Give exactly one.' });
+      }
+      const folder = await modelFolder(model, ['vae']);
+      await requireFile(input, encode === undefined ? '--decode' : '--encode');
+      await requireOutFile(out);
       const { loadEngine } = await import('../native/index.ts');
       const { decodeLatents, encodePicture } = await import('../probe/vae.ts');
-      if (encode !== undefined && decode === undefined) {
-        return writeProbe(out, await encodePicture(await loadEngine(), folder, encode), context);
-      }
-      if (decode !== undefined && encode === undefined) {
-        return writeProbe(out, await decodeLatents(await loadEngine(), folder, decode), context);
-      }
-      throw inputError('ERR_USAGE', 'probe vae takes either --encode or --decode', { remedy: 'Give exactly one.' });
+      const probe = encode === undefined ? decodeLatents : encodePicture;
+      await writeProbe(out, await probe(await loadEngine(), folder, input), context);
     });
 }

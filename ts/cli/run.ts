@@ -31,7 +31,7 @@ export async function run(words: readonly string[], stdout: TextStream, stderr: 
   } catch (thrown) {
     if (thrown instanceof CommanderError && thrown.exitCode === 0) return 0; // --help, --version
     // What failed because of Ctrl-C is an interruption, whatever it was thrown as.
-    const error = interrupts.signal.aborted ? toPotstillError(interrupts.signal.reason) : asError(thrown);
+    const error = interrupts.signal.aborted ? toPotstillError(interrupts.signal.reason) : asError(thrown, words);
     progress.close();
     if (output.json) stdout.write(`${JSON.stringify({ error }, null, 2)}\n`);
     stderr.write(formatError(error, stderr));
@@ -76,13 +76,26 @@ function offerJson(command: Command): void {
   for (const subcommand of command.commands) offerJson(subcommand);
 }
 
-function asError(thrown: unknown): PotstillError {
+function asError(thrown: unknown, words: readonly string[]): PotstillError {
   if (!(thrown instanceof CommanderError)) return toPotstillError(thrown);
   if (thrown.code === 'commander.help') {
     return inputError('ERR_USAGE', 'a command is missing', { remedy: 'Choose one of the commands above.' });
   }
   const [what = '', ...suggestion] = thrown.message.replace(/^error: /, '').split('\n');
   return inputError('ERR_USAGE', what, {
-    remedy: suggestion.length > 0 ? suggestion.join(' ').replace(/^\(|\)$/g, '') : 'See `potstill --help`.',
+    remedy:
+      suggestion.length > 0
+        ? suggestion.join(' ').replace(/^\(|\)$/g, '')
+        : `See \`potstill ${[...commandOf(words), '--help'].join(' ')}\`.`,
   });
 }
+
+/** The command of a command line, without its arguments: `['probe', 'noise']`. */
+function commandOf(words: readonly string[]): readonly string[] {
+  const [name, second] = words;
+  if (name === undefined || !COMMANDS.some((command) => command.name === name)) return [];
+  return WITH_SUBCOMMANDS.has(name) && second !== undefined && /^[a-z][a-z-]*$/.test(second) ? [name, second] : [name];
+}
+
+/** Commands whose second word is a command as well. */
+const WITH_SUBCOMMANDS: ReadonlySet<string> = new Set(['cache', 'probe', 'recipe']);

@@ -2,9 +2,11 @@ import { type Command, Option } from 'commander';
 import { inputError } from '../errors.ts';
 import type { Context } from './command.ts';
 import { formatSeconds } from './format.ts';
+import { modelFolder, vaeFolder } from './model-folder.ts';
 import { notBuilt } from './not-built.ts';
 import { collect, parseNatural, parseSeeds, parseSize } from './parse.ts';
-import { addSamplingOptions, builtSampler, modelFolder, type SamplingOptions } from './sampling-options.ts';
+import { requireOutFolder } from './paths.ts';
+import { addSamplingOptions, builtSampler, type SamplingOptions } from './sampling-options.ts';
 
 interface SampleOptions extends SamplingOptions {
   readonly model: string;
@@ -42,8 +44,10 @@ export function configure(command: Command, context: Context): void {
       });
     }
     const { kind, spacing } = builtSampler(options);
-    const folder = await modelFolder(options.model);
-    const vae = options.vae === undefined ? undefined : await modelFolder(options.vae);
+    const ownVae = options.vae === undefined ? (['vae'] as const) : [];
+    const folder = await modelFolder(options.model, ['unet', 'tokenizer', 'text_encoder', ...ownVae]);
+    const vae = options.vae === undefined ? undefined : await vaeFolder(options.vae);
+    await requireOutFolder(options.out);
     const { loadEngine } = await import('../native/index.ts');
     const { samplePictures } = await import('../sampling/sample-pictures.ts');
     const { prompt: prompts, negative, seed: seeds, steps, guidance, clipSkip, size, grid = false, out } = options;

@@ -1,5 +1,4 @@
 import { type Command, Option } from 'commander';
-import { inputError } from '../errors.ts';
 import type { SamplerKind, Spacing } from '../native/index.ts';
 import { notBuilt } from './not-built.ts';
 import { parseCount, parseFinite } from './parse.ts';
@@ -44,24 +43,6 @@ export function builtSampler(options: SamplingOptions): { kind: SamplerKind; spa
   const { sampler: kind, spacing } = options;
   if (kind !== 'ddim' && kind !== 'euler') throw notBuilt(`--sampler ${kind}`);
   return { kind, spacing };
-}
-
-/**
- * A model as `--model` names it.
- *
- * @throws PotstillError when it is a single file (not built) or nothing at all
- */
-export async function modelFolder(path: string): Promise<string> {
-  const { stat } = await import('node:fs/promises');
-  const found = await stat(path).catch(() => undefined);
-  if (found === undefined) {
-    throw inputError('ERR_MODEL_FILE', 'no such file or folder', {
-      where: path,
-      remedy: "Give a diffusers model's folder: the one that has unet/ in it.",
-    });
-  }
-  if (!found.isDirectory()) throw notBuilt('--model with a single file');
-  return path;
 }
 
 /** Options that name a device or a number format of which only one is built. */

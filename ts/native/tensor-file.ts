@@ -1,3 +1,4 @@
+import { inputError } from '../errors.ts';
 import type { Engine } from './engine.ts';
 import type { TensorFile } from './generated/binding.js';
 import { addon } from './load.ts';
@@ -22,6 +23,13 @@ export async function readTensors(
 ): Promise<Map<string, Tensor>> {
   const stored = new Map((await inspectTensors(file)).tensors.map((tensor) => [tensor.name, tensor]));
   const wanted = names ?? [...stored.keys()];
+  const missing = wanted.find((name) => !stored.has(name));
+  if (missing !== undefined) {
+    throw inputError('ERR_TENSOR_MISSING', `there is no tensor ${JSON.stringify(missing)}`, {
+      where: file,
+      remedy: `It has ${[...stored.keys()].slice(0, NAMED).join(', ')}${stored.size > NAMED ? ', …' : ''}.`,
+    });
+  }
   const outs = wanted.map(() => engine.allocate());
   try {
     unwrap(await engine.native.readTensors(outs, file, [...wanted]));
@@ -33,6 +41,9 @@ export async function readTensors(
     wanted.map((name, index) => [name, new Tensor(engine, outs[index] ?? 0, stored.get(name)?.shape)] as const),
   );
 }
+
+/** Tensors that a message names: models have hundreds. */
+const NAMED = 12;
 
 /** Writes tensors to a safetensors file, which appears whole or not at all. */
 export async function writeTensors(

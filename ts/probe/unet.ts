@@ -1,5 +1,6 @@
 import { inputError } from '../errors.ts';
 import { componentFolder, type Engine, gradients, openModel, readTensors, type Tensor, Unet } from '../native/index.ts';
+import { inFile } from './in-file.ts';
 
 /** What a UNet makes of the inputs in a file. */
 export interface ProbedUnet {
@@ -37,17 +38,18 @@ export async function probeUnet(
     encoderHiddenStates: input('encoder_hidden_states'),
     ...(sdxl ? { textEmbeds: input('text_embeds'), timeIds: input('time_ids') } : {}),
   };
+  const remedy = `A ${model.kind} UNet needs ${needed(model.kind, options.backward)}; with the sizes of this model's unet/config.json.`;
   const target = options.backward ? input('target') : undefined;
   const unet = await Unet.open(engine, componentFolder(model, 'unet'));
   if (target === undefined) {
     const { prediction } = unet.forward(inputs).outputs;
-    await engine.settled();
+    await inFile(file, remedy, () => prediction.toArray());
     return { tensors: { prediction }, loss: undefined };
   }
   unet.setTrainable('all');
   const { outputs, tape } = unet.forward(inputs, { grad: true, recompute: options.recompute });
   const loss = outputs.prediction.sub(target).square().mean();
-  const value = await loss.item();
+  const value = await inFile(file, remedy, () => loss.item());
   const [gradient] = gradients(loss, [outputs.prediction]);
   if (gradient === undefined) throw new RangeError('one leaf has one gradient');
   tape.backward({ prediction: gradient });

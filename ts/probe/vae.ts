@@ -1,4 +1,3 @@
-import { PotstillError } from '../errors.ts';
 import {
   componentFolder,
   type Engine,
@@ -8,6 +7,7 @@ import {
   type Tensor,
   Vae,
 } from '../native/index.ts';
+import { inFile } from './in-file.ts';
 
 async function openVae(engine: Engine, folder: string): Promise<Vae> {
   return Vae.open(engine, componentFolder(await openModel(engine, folder), 'vae'));
@@ -17,14 +17,11 @@ async function openVae(engine: Engine, folder: string): Promise<Vae> {
 export async function encodePicture(engine: Engine, folder: string, file: string): Promise<{ latents: Tensor }> {
   const vae = await openVae(engine, folder);
   const pixels = await readPicture(engine, file);
-  try {
+  return inFile(file, 'Crop or scale it so that both sides are multiples of 8.', async () => {
     const latents = vae.encode(pixels);
-    await engine.settled();
+    await latents.toArray();
     return { latents };
-  } catch (thrown) {
-    if (!(thrown instanceof PotstillError)) throw thrown;
-    throw new PotstillError({ ...thrown.toJSON(), where: file, cause: thrown });
-  }
+  });
 }
 
 /** Pixels, before clamping, of the tensor `latents` of a file. */
@@ -32,5 +29,9 @@ export async function decodeLatents(engine: Engine, folder: string, file: string
   const vae = await openVae(engine, folder);
   const latents = (await readTensors(engine, file, ['latents'])).get('latents');
   if (latents === undefined) throw new RangeError('a tensor that was read is there');
-  return { decoded: vae.decode(latents) };
+  return inFile(file, "Store latents [B, channels, h, w] with the channels of the model's VAE.", async () => {
+    const decoded = vae.decode(latents);
+    await decoded.toArray();
+    return { decoded };
+  });
 }

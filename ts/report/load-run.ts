@@ -74,7 +74,7 @@ async function readJson<T>(path: string, schema: z.ZodType<T>): Promise<T | unde
 
 async function orMissing<T>(read: Promise<T>, missing: T): Promise<T> {
   return read.catch((error: NodeJS.ErrnoException) => {
-    if (error.code === 'ENOENT') return missing;
+    if (error.code === 'ENOENT' || error.code === 'ENOTDIR') return missing;
     throw error;
   });
 }
