@@ -6,12 +6,16 @@ import { type Engine, encodePng, noise, scope } from '../../ts/native/index.ts';
 const SIDE = 64;
 const COLOURS = ['red', 'green', 'blue', 'white'];
 
-/** A folder of captioned pictures of soft noise, no two alike. */
-export async function writeTinyImages(engine: Engine, folder: string, count: number): Promise<void> {
+/**
+ * A folder of captioned pictures of soft noise, no two alike.
+ *
+ * @param first number that the noise starts from: other numbers, other pictures
+ */
+export async function writeTinyImages(engine: Engine, folder: string, count: number, first = 0): Promise<void> {
   mkdirSync(folder, { recursive: true });
   for (let index = 0; index < count; index += 1) {
     const png = await scope(() => {
-      const seeds = [BigInt(index)];
+      const seeds = [BigInt(first + index)];
       const pixels = noise(engine, { generator: 'philox', seeds, shape: [3, SIDE, SIDE] }).scale(0.5);
       return encodePng(pixels);
     });

@@ -1,4 +1,5 @@
 import type { Tensor } from '../native/tensor.ts';
+import { sizeOfView } from './data/view.ts';
 import type { PredictionField, TeacherPlan } from './plan/types.ts';
 import type { CachePlans } from './plan-cache.ts';
 import type { CachedText, CacheReader } from './reader.ts';
@@ -11,6 +12,12 @@ export interface CachedSample {
   readonly image: string;
   readonly repeats: number;
   readonly captionDropout: number;
+  /** Size of the view, as `WxH` in pixels: rows of a batch share it. */
+  readonly size: string;
+  /** Index of the recipe's data entry that it comes from. */
+  readonly source: number;
+  /** Whether that entry is for validation. */
+  readonly heldOut: boolean;
   /** Index of the view in the latents' plan. */
   readonly view: number;
   /** Index of the caption in the text's plan. */
@@ -99,10 +106,14 @@ export class OpenedCache {
 }
 
 function samplesOf({ scan }: CachePlans): CachedSample[] {
-  return scan.training.map(({ sample, repeats, captionDropout }) => {
-    const { view, caption } = scan.samples[sample] ?? { view: 0, caption: 0 };
-    const { image, view: crop } = scan.views[view] ?? { image: '', view: '' };
+  return scan.training.map(({ sample, source, repeats, captionDropout, heldOut }) => {
+    const { view, caption } = scan.samples[sample] ?? { view: -1, caption: -1 };
+    const planned = scan.views[view];
+    if (planned === undefined) throw new RangeError(`sample ${sample} is in no plan`);
+    const { image, view: crop } = planned;
     const key = `${image}|${crop}|${scan.captions[caption] ?? ''}`;
-    return { key, image, repeats, captionDropout, view, caption, sample };
+    const { width, height } = sizeOfView(crop);
+    const size = `${width}x${height}`;
+    return { key, image, repeats, captionDropout, size, source, heldOut, view, caption, sample };
   });
 }

@@ -75,9 +75,10 @@ export async function planCache(
 }
 
 function sourcesOf(recipe: ResolvedRecipe, sampleSize: number | undefined): DataSource[] {
-  return recipe.data.map(({ images, captions, size, flip, repeats, captionDropout }, index) => {
+  return recipe.data.map(({ images, captions, size, flip, repeats, captionDropout, use }, index) => {
     const [width, height] = size ?? [ownSize(recipe, sampleSize, index), ownSize(recipe, sampleSize, index)];
-    return { images, captions, size: { width, height }, flip, repeats, captionDropout };
+    const heldOut = use === 'validation';
+    return { images, captions, size: { width, height }, flip, repeats, captionDropout, heldOut };
   });
 }
 

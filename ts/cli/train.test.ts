@@ -127,6 +127,28 @@ describe('potstill train', () => {
   );
 
   it(
+    'measures with --validate, and trains nothing',
+    async () => {
+      const output = join(project.folder, 'measured');
+      const held = ['training.validation.fraction=0.5', 'training.validation.draws=2', `output=${output}`];
+      const words = ['--validate', ...held.flatMap((text) => ['--set', text])];
+      const ended = await start(...words, '--json').ended;
+      expect(ended.code, ended.stderr).toBe(0);
+      expect(JSON.parse(ended.stdout)).toEqual({
+        student: join(project.folder, 'base'),
+        samples: 3,
+        draws: 2,
+        loss: expect.any(Number),
+        shuffledCaptions: expect.any(Number),
+      });
+      expect(existsSync(output)).toBe(false);
+      const alone = await start('--student', 'elsewhere').ended;
+      expect([alone.code, alone.stderr]).toEqual([2, expect.stringContaining('--validate')]);
+    },
+    TIMEOUT_MS,
+  );
+
+  it(
     'exits 2 at a model that is not there, and writes no run',
     async () => {
       const output = join(project.folder, 'impossible');

@@ -1,11 +1,16 @@
-import type { Command } from 'commander';
+import { type Command, Option } from 'commander';
+import { inputError } from '../errors.ts';
+import { describeValidation } from '../train/describe-validation.ts';
 import type { TrainResult } from '../train/train.ts';
+import type { ValidateResult } from '../train/validate.ts';
 import type { Context } from './command.ts';
 import { formatSeconds } from './format.ts';
 import { setOption } from './set-option.ts';
 
 interface TrainOptions {
   readonly resume?: boolean;
+  readonly validate?: boolean;
+  readonly student?: string;
   readonly set: readonly string[];
 }
 
@@ -14,12 +19,26 @@ export function configure(command: Command, context: Context): void {
   command
     .argument('<recipe>', 'a recipe')
     .option('--resume', "go on from the newest checkpoint in the run's folder")
+    .addOption(new Option('--validate', 'train nothing: measure the student on the held-out data').conflicts('resume'))
+    .option('--student <folder>', "with --validate: measure this model's or UNet's weights, such as a run's student")
     .addOption(setOption())
-    .action(async (file: string, { resume = false, set }: TrainOptions) => {
+    .action(async (file: string, { resume = false, validate = false, student, set }: TrainOptions) => {
       const { loadRecipe } = await import('../recipe/index.ts');
-      const { train } = await import('../train/train.ts');
       const { recipe } = await loadRecipe(file, { set });
       const { progress, signal } = context;
+      if (validate) {
+        const measure = await import('../train/validate.ts');
+        const measured = await measure.validate(recipe, { student, progress, signal });
+        context.result(measured, () => describeMeasured(measured));
+        return;
+      }
+      if (student !== undefined) {
+        throw inputError('ERR_USAGE', '--student is for --validate', {
+          where: `--student ${student}`,
+          remedy: 'To train from another model, give --set student.model=FOLDER.',
+        });
+      }
+      const { train } = await import('../train/train.ts');
       const result = await train(recipe, { resume, progress, signal });
       context.result(result, () => describe(result));
     });
@@ -31,4 +50,11 @@ function describe({ folder, student, step, loss, seconds, validation }: TrainRes
   if (validation !== undefined) lines.push(`validation loss ${validation.loss}`);
   lines.push(`student: ${student}`);
   return lines.join('\n');
+}
+
+function describeMeasured({ student, samples, draws, sets = {}, ...figures }: ValidateResult): string {
+  return [
+    `${student}: ${describeValidation(figures)} (${samples} samples, ${draws} draws each)`,
+    ...Object.entries(sets).map(([name, those]) => `  ${name}: ${describeValidation(those)}`),
+  ].join('\n');
 }

@@ -7,6 +7,7 @@ const options: BatchPlanOptions = {
     image: `i${index}`,
     repeats: 1,
     captionDropout: index < 5 ? 0 : 0.25,
+    size: '64x64',
   })),
   among: Array.from({ length: 10 }, (_, index) => index),
   seed: 42,

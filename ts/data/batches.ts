@@ -1,6 +1,7 @@
+import { BucketOrder } from './buckets.ts';
 import { type Entry, expandEntries, type Sample } from './entries.ts';
 import { DataOrder } from './order.ts';
-import { seedOf, uniforms } from './philox.ts';
+import { deriveSeed, seedOf, uniforms } from './philox.ts';
 
 /** One row of a batch, before any tensor exists. */
 export interface BatchRow extends Entry {
@@ -32,26 +33,29 @@ export interface BatchPlanOptions {
  */
 export class BatchPlan {
   readonly #options: BatchPlanOptions;
-  readonly #entries: readonly Entry[];
-  readonly #order: DataOrder;
+  readonly #buckets: readonly Bucket[];
+  readonly #order: BucketOrder;
 
   constructor(options: BatchPlanOptions) {
     this.#options = options;
-    this.#entries = expandEntries(options.samples, options.among, options.draws);
-    this.#order = new DataOrder(options.seed, this.#entries.length);
+    this.#buckets = bucketsOf(options);
+    const lengths = this.#buckets.map(({ entries }) => entries.length);
+    this.#order = new BucketOrder(options.seed, lengths, options.batch);
   }
 
   /** Entries in one epoch. */
   get epochLength(): number {
-    return this.#order.length;
+    return this.#buckets.reduce((sum, { entries }) => sum + entries.length, 0);
   }
 
-  /** The rows of the batch with this number, from 0 over the whole run. */
+  /** The rows of the batch with this number, from 0 over the whole run: all of one size. */
   rows(number: number): BatchRow[] {
     const { samples, seed, batch } = this.#options;
+    const { bucket: index, ordinal } = this.#order.at(number);
+    const bucket = this.#buckets[index];
     return Array.from({ length: batch }, (_, row) => {
       const position = number * batch + row;
-      const entry = this.#entries[this.#order.at(position)];
+      const entry = bucket?.entries[bucket.order.at(ordinal * batch + row)];
       if (entry === undefined) throw new RangeError(`position ${position} lies outside of the data`);
       const chance = samples[entry.sample]?.captionDropout ?? 0;
       const dropped = chance > 0 && (uniforms(seedOf('dropout', seed, position), 1)[0] ?? 0) < chance;
@@ -64,4 +68,24 @@ export class BatchPlan {
       };
     });
   }
+}
+
+/** Entries of one size, and the order in which a run visits them. */
+interface Bucket {
+  readonly entries: readonly Entry[];
+  readonly order: DataOrder;
+}
+
+/** The buckets, in the order of their sizes' names. */
+function bucketsOf({ samples, among, draws, seed }: BatchPlanOptions): Bucket[] {
+  const sizes = [...new Set(among.map((index) => samples[index]?.size ?? ''))].sort();
+  return sizes.map((size) => {
+    const ofSize = among.filter((index) => samples[index]?.size === size);
+    const entries = expandEntries(samples, ofSize, draws);
+    // Data of one size is visited in the order of the seed alone; buckets in orders that have nothing to do with each other.
+    return {
+      entries,
+      order: new DataOrder(sizes.length === 1 ? seed : deriveSeed('bucket', seed, size), entries.length),
+    };
+  });
 }

@@ -1,7 +1,13 @@
 import { describe, expect, it } from 'vitest';
-import { expandEntries, holdOut, type Sample } from './entries.ts';
+import { expandEntries, holdOut, holdOutMarked, type Sample } from './entries.ts';
 
-const sample = (key: string, image = key, repeats = 1): Sample => ({ key, image, repeats, captionDropout: 0 });
+const sample = (key: string, image = key, repeats = 1): Sample => ({
+  key,
+  image,
+  repeats,
+  captionDropout: 0,
+  size: '64x64',
+});
 
 describe('expandEntries', () => {
   it('repeats a sample with each of its draws', () => {
@@ -39,5 +45,18 @@ describe('holdOut', () => {
     expect(holdOut(samples.slice(0, 4), 0.99, 1).train).toHaveLength(2);
     expect(holdOut(samples, 0, 1).heldOut).toEqual([]);
     expect(holdOut(samples.slice(0, 2), 0.5, 1).heldOut).toEqual([]);
+  });
+});
+
+describe('holdOutMarked', () => {
+  it('trains on no image that is held out somewhere, whichever way it is named', () => {
+    const marked = [
+      { ...sample('a'), heldOut: false },
+      { ...sample('flipped view of c', 'c'), heldOut: false },
+      { ...sample('b'), heldOut: false },
+      { ...sample('c'), heldOut: true },
+      { ...sample('d'), heldOut: true },
+    ];
+    expect(holdOutMarked(marked)).toEqual({ train: [0, 2], heldOut: [3, 4] });
   });
 });

@@ -10,6 +10,8 @@ export interface Sample {
   readonly repeats: number;
   /** Probability of training on the unconditional text instead of the caption, 0 to 1. */
   readonly captionDropout: number;
+  /** Names the size of the latents: a batch is one tensor, so its rows are of one size. */
+  readonly size: string;
 }
 
 /** One thing to train on in an epoch. */
@@ -59,4 +61,17 @@ export function holdOut(samples: readonly Sample[], fraction: number, seed: numb
   const heldOut: number[] = [];
   for (const [index, sample] of samples.entries()) (chosen.has(sample.image) ? heldOut : train).push(index);
   return { train, heldOut };
+}
+
+/**
+ * Holds out the images of the samples that are marked: an image that other samples show too (another view, or the same
+ * file elsewhere) is not trained on there either.
+ */
+export function holdOutMarked(samples: readonly (Pick<Sample, 'image'> & { readonly heldOut: boolean })[]): Split {
+  const images = new Set(samples.flatMap(({ image, heldOut }) => (heldOut ? image : [])));
+  const indices = [...samples.entries()];
+  return {
+    train: indices.flatMap(([index, { image }]) => (images.has(image) ? [] : index)),
+    heldOut: indices.flatMap(([index, { heldOut }]) => (heldOut ? index : [])),
+  };
 }

@@ -1,7 +1,7 @@
 import { describe, expect, it } from 'vitest';
 import { heldOutRows, withShuffledCaptions } from './held-out.ts';
 
-const samples = ['a', 'b', 'c', 'd'].map((key) => ({ key, image: key, repeats: 3, captionDropout: 1 }));
+const samples = ['a', 'b', 'c', 'd'].map((key) => ({ key, image: key, repeats: 3, captionDropout: 1, size: '64x64' }));
 
 describe('heldOutRows', () => {
   it('has each held-out sample with each draw once, captions kept', () => {

@@ -57,6 +57,11 @@ export function seedOf(purpose: string, ...parts: readonly (number | string)[]):
     .readBigUInt64BE(0);
 }
 
+/** As {@link seedOf}, as a number: the upper 53 bits, for what takes a run's seed. */
+export function deriveSeed(purpose: string, ...parts: readonly (number | string)[]): number {
+  return Number(seedOf(purpose, ...parts) >> 11n);
+}
+
 /** A 64-bit seed as a Philox key. */
 export function keyOf(seed: bigint): PhiloxKey {
   return [Number(seed & 0xffffffffn), Number((seed >> 32n) & 0xffffffffn)];

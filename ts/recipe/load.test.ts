@@ -174,3 +174,31 @@ test('a folder is named as one', async () => {
     where: import.meta.dirname,
   });
 });
+
+describe('data for validation', () => {
+  const DATA = 'data=[{"images":"a"},{"images":"b","use":"validation"}]';
+  const whats = (...set: string[]): string[] => problems(RECIPE, set);
+
+  test('leaves the share of held-out images unsaid; without it, there is one', () => {
+    const validated = 'training.validation={"every":10}';
+    expect(load(RECIPE, [validated]).recipe.training.validation?.fraction).toBe(0.05);
+    const { recipe } = load(RECIPE, [validated, DATA]);
+    expect(recipe.training.validation).toEqual({ every: 10, samples: 32, draws: 4 });
+    expect(recipe.data.map(({ use }) => use)).toEqual(['train', 'validation']);
+  });
+
+  test('cannot be stated together with a share', () => {
+    expect(whats(DATA, 'training.validation={"fraction":0.1}')).toEqual([
+      expect.stringMatching(/training\.validation\.fraction: data\[1\] is held out as a whole.*one of the two/),
+    ]);
+  });
+
+  test('is not all there is, and takes nothing that training would', () => {
+    expect(whats('data=[{"images":"b","use":"validation"}]')).toEqual([expect.stringContaining('nothing to train on')]);
+    const odd = '{"images":"b","use":"validation","repeats":2,"captionDropout":0.1}';
+    expect(whats(`data=[{"images":"a"},${odd}]`)).toEqual([
+      expect.stringMatching(/data\[1\]\.repeats: is for training/),
+      expect.stringMatching(/data\[1\]\.captionDropout: is for training/),
+    ]);
+  });
+});

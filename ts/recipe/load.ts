@@ -7,7 +7,7 @@ import { findNotBuilt } from './not-built.ts';
 import { applyOverride, type Override, parseOverride } from './override.ts';
 import { recipeFolder, resolvePaths } from './paths.ts';
 import { explainIssue, formatPath, type Problem } from './problems.ts';
-import { type Recipe, recipeSchema } from './schema.ts';
+import { type Recipe, recipeSchema, withHeldOutShare } from './schema.ts';
 
 /** A recipe ready to run: defaults filled in, paths absolute. */
 export type ResolvedRecipe = Recipe & { readonly output: string };
@@ -46,7 +46,7 @@ export function resolveRecipe(document: RecipeDocument, { set = [] }: LoadOption
     : parsed.error.issues.flatMap((issue) => explainIssue(schema, issue));
   const [first, ...others] = problems.map((problem) => placeProblem(problem, document, overrides));
   if (first !== undefined) throw new RecipeError([first, ...others]);
-  const written = parsed.data as Recipe;
+  const written = withHeldOutShare(parsed.data as Recipe);
   const fromFile = recipeFolder(document.file);
   const recipe = resolvePaths(written, (path) =>
     overrideOf(path, overrides) === undefined ? fromFile : process.cwd(),

@@ -58,6 +58,12 @@ const teacher = z.strictObject({
 
 const data = z.strictObject({
   images: path.describe('Folder with images and their captions.'),
+  use: z
+    .enum(['train', 'validation'])
+    .default('train')
+    .describe(
+      '"validation": these images are never trained on, wherever else they are named, and are what validation measures.',
+    ),
   captions: z
     .enum(['txt', 'jsonl'])
     .default('txt')
@@ -145,8 +151,10 @@ const training = z
           .number()
           .positive()
           .max(0.5)
-          .default(0.05)
-          .describe('Share of the images that is held out of training.'),
+          .optional()
+          .describe(
+            'Share of the images that is held out of training; 0.05 when left out. For data without "use": "validation".',
+          ),
         samples: positiveInt.default(32).describe('At most so many held-out samples are measured.'),
         draws: positiveInt.default(4).describe('Draws per sample: always the same ones.'),
       })
@@ -211,10 +219,52 @@ export const recipeSchema = z
         message: `method "${recipe.method.id}" needs at least one teacher with a weight above 0`,
       });
     }
+    for (const { path: at, value, message } of validationConflicts(recipe)) {
+      context.issues.push({ code: 'custom', input: value, path: at, message });
+    }
   });
 
 /** A validated recipe with every default filled in. */
 export type Recipe = z.output<typeof recipeSchema>;
+
+/** Share of the images that is held out where a recipe validates and says neither which nor how many. */
+const HELD_OUT_SHARE = 0.05;
+
+/** Fills in the default that depends on the rest of the recipe: the share held out, where no data is held out as a whole. */
+export function withHeldOutShare(recipe: Recipe): Recipe {
+  const { validation } = recipe.training;
+  if (validation === undefined || recipe.data.some(({ use }) => use === 'validation')) return recipe;
+  const fraction = validation.fraction ?? HELD_OUT_SHARE;
+  return { ...recipe, training: { ...recipe.training, validation: { ...validation, fraction } } };
+}
+
+interface Conflict {
+  readonly path: (string | number)[];
+  readonly value: unknown;
+  readonly message: string;
+}
+
+/** What a recipe says of held-out data that contradicts itself. */
+function* validationConflicts({ data: sets, training: { validation } }: Recipe): Generator<Conflict> {
+  const heldOut = sets.findIndex(({ use }) => use === 'validation');
+  if (heldOut < 0) return;
+  if (validation?.fraction !== undefined) {
+    yield {
+      path: ['training', 'validation', 'fraction'],
+      value: validation.fraction,
+      message: `data[${heldOut}] is held out as a whole, so no share of the other images is: state one of the two`,
+    };
+  }
+  if (sets.every(({ use }) => use === 'validation')) {
+    yield { path: ['data'], value: sets, message: 'every entry is for validation: there is nothing to train on' };
+  }
+  for (const [index, { use, repeats, captionDropout }] of sets.entries()) {
+    if (use !== 'validation') continue;
+    const message = 'is for training, and this entry is held out of it: leave it out';
+    if (repeats !== 1) yield { path: ['data', index, 'repeats'], value: repeats, message };
+    if (captionDropout !== 0) yield { path: ['data', index, 'captionDropout'], value: captionDropout, message };
+  }
+}
 
 function readsTeachers(options: Recipe['method']): boolean {
   return methodOf(options).needs(options).fields.length > 0;

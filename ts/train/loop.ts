@@ -1,4 +1,5 @@
 import type { Progress } from '../progress.ts';
+import { describeValidation } from './describe-validation.ts';
 import { MetricsLog } from './metrics.ts';
 import type { StepFigures } from './trainer.ts';
 import type { ValidationFigures } from './validation.ts';
@@ -72,7 +73,7 @@ export async function runLoop(options: LoopOptions): Promise<LoopResult> {
       loss = figures.loss;
       const validated =
         validation !== undefined && isDue(validation.every) ? await validation.measure(step) : undefined;
-      if (validated !== undefined) progress.log(`step ${step}: ${describe(validated)}`);
+      if (validated !== undefined) progress.log(`step ${step}: ${describeValidation(validated)}`);
       lastValidation = validated ?? lastValidation;
       const samples = step * options.samplesPerStep;
       await log.append({ step, ...figures, secondsPerStep, samples, ...also, ...asMetrics(validated) });
@@ -88,12 +89,13 @@ export async function runLoop(options: LoopOptions): Promise<LoopResult> {
   return { step, interrupted: step < steps, loss, seconds, validation: lastValidation };
 }
 
+/** `validation/loss`, `validation/shuffledCaptions`, and of each held-out data entry `validation/loss/<folder>` and so on. */
 function asMetrics(figures: ValidationFigures | undefined): Record<`validation/${string}`, number> {
-  return Object.fromEntries(Object.entries(figures ?? {}).map(([name, value]) => [`validation/${name}`, value]));
-}
-
-function describe({ loss, shuffledCaptions }: ValidationFigures): string {
-  const shuffled =
-    shuffledCaptions === undefined ? '' : `, with shuffled captions ${shuffledCaptions.toPrecision(SHOWN_DIGITS)}`;
-  return `validation loss ${loss.toPrecision(SHOWN_DIGITS)}${shuffled}`;
+  if (figures === undefined) return {};
+  const { sets = {}, ...all } = figures;
+  const entries = Object.entries(all).map(([name, value]) => [`validation/${name}`, value]);
+  const ofSets = Object.entries(sets).flatMap(([set, those]) =>
+    Object.entries(those).map(([name, value]) => [`validation/${name}/${set}`, value]),
+  );
+  return Object.fromEntries([...entries, ...ofSets]);
 }

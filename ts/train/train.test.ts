@@ -1,4 +1,4 @@
-import { cpSync, existsSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { cpSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
@@ -9,8 +9,10 @@ import { interruptedError } from '../errors.ts';
 import { loadEngine } from '../native/index.ts';
 import { type Progress, silentProgress } from '../progress.ts';
 import { type ResolvedRecipe, resolveRecipe } from '../recipe/index.ts';
+import { stepName } from './checkpoints.ts';
 import { readMetrics, type StepMetrics } from './metrics.ts';
 import { type TrainResult, train } from './train.ts';
+import { validate } from './validate.ts';
 
 /** Trainings of models that take milliseconds, several of them one after another. */
 const TIMEOUT_MS = 120_000;
@@ -87,6 +89,16 @@ function interruptAt(step: number): { signal: AbortSignal; progress: Progress } 
   };
 }
 
+/** Two runs hold the same bits after a step. */
+function expectSameState(one: string, other: string, step: number, files = ['student', 'optimizer']): void {
+  for (const file of files) {
+    const [first, second] = [one, other].map((output) =>
+      readFileSync(join(folder, output, 'checkpoints', stepName(step), `${file}.safetensors`)),
+    );
+    expect(second?.equals(first ?? Buffer.of()), file).toBe(true);
+  }
+}
+
 describe('train', () => {
   it(
     'lowers the loss of ordinary training and leaves a whole run',
@@ -101,6 +113,55 @@ describe('train', () => {
       expect(result).toMatchObject({ step: 40, folder: join(folder, 'denoise') });
       expect(readdirSync(result.folder).sort()).toEqual(['checkpoints', 'metrics.jsonl', 'recipe.json', 'student']);
       expect(readdirSync(result.student).sort()).toEqual(['config.json', 'diffusion_pytorch_model.safetensors']);
+    },
+    TIMEOUT_MS,
+  );
+
+  it(
+    'measures data held out as a whole and trains on none of it; validate measures the same',
+    async () => {
+      const engine = await loadEngine();
+      await writeTinyImages(engine, join(folder, 'held-a'), 3, 100);
+      await writeTinyImages(engine, join(folder, 'held-b'), 2, 200);
+      cpSync(join(folder, 'images'), join(folder, 'images-and-one'), { recursive: true });
+      for (const end of ['png', 'txt']) {
+        cpSync(join(folder, 'held-a', `0.${end}`), join(folder, 'images-and-one', `12.${end}`));
+      }
+      const train = { captionDropout: 0.2 };
+      const heldOut = ['held-a', 'held-b'].map((images) => ({ images, use: 'validation' }));
+      const validation = { every: 3, samples: 4, draws: 2 };
+      const held = recipe('held', {
+        method: cfg,
+        teachers,
+        data: [heldOut[0], { images: 'images-and-one', ...train }, heldOut[1]],
+        cache: { dir: 'cache-held', draws: 2 },
+        training: { validation },
+      });
+      const result = await run(held);
+      await run(recipe('plain', { method: cfg, teachers, data: [{ images: 'images', ...train }] }));
+      const [withHeldOut, plain] = [await metricsOf('held'), await metricsOf('plain')];
+      // The picture that lies in both folders was not trained on: these are the batches of the folder without it.
+      expect(withHeldOut.map(({ loss, gradNorm }) => [loss, gradNorm])).toEqual(
+        plain.map(({ loss, gradNorm }) => [loss, gradNorm]),
+      );
+      const names = ['loss', 'shuffledCaptions'].flatMap((name) => [name, `${name}/held-a`, `${name}/held-b`]);
+      expect(
+        Object.keys(withHeldOut[2] ?? {})
+          .filter((key) => key.startsWith('validation/'))
+          .sort(),
+      ).toEqual(names.map((name) => `validation/${name}`));
+      expect(withHeldOut[1]).not.toHaveProperty('validation/loss');
+
+      const { signal } = new AbortController();
+      const measured = await validate(held, { student: result.student, progress: silentProgress, signal });
+      expect(measured).toEqual({ student: result.student, samples: 4, draws: 2, ...result.validation });
+      const before = await validate(held, { progress: silentProgress, signal });
+      expect(before.student).toBe(join(folder, 'student'));
+      expect(before.loss).not.toBe(measured.loss);
+      await expect(validate(recipe('none'), { progress: silentProgress, signal })).rejects.toMatchObject({
+        code: 'ERR_VALIDATE_NO_DATA',
+        remedy: expect.stringContaining('"use": "validation"'),
+      });
     },
     TIMEOUT_MS,
   );
@@ -143,25 +204,29 @@ describe('train', () => {
       await expect(run(parts)).rejects.toMatchObject({ code: 'ERR_RUN_EXISTS' });
       await run(parts, { resume: true });
       expect(withoutTime(await metricsOf('parts'))).toEqual(withoutTime(await metricsOf('whole')));
-      for (const file of ['student', 'optimizer', 'ema']) {
-        const [one, other] = ['whole', 'parts'].map((output) =>
-          readFileSync(join(folder, output, 'checkpoints', 'step-000006', `${file}.safetensors`)),
-        );
-        expect(other?.equals(one ?? Buffer.of()), file).toBe(true);
-      }
+      expectSameState('whole', 'parts', 6, ['student', 'optimizer', 'ema']);
     },
     TIMEOUT_MS,
   );
 
   it(
-    'refuses pictures of several sizes before it makes a run',
+    'trains on pictures of several sizes, and goes on to the same bits',
     async () => {
-      const data = [{ images: 'images' }, { images: 'images', size: [32, 64] }];
-      await expect(run(recipe('sizes', { data, cache: { dir: 'cache-sizes' } }))).rejects.toMatchObject({
-        code: 'ERR_NOT_BUILT',
-        what: expect.stringContaining('64×64'),
-      });
-      expect(existsSync(join(folder, 'sizes'))).toBe(false);
+      const data = [{ images: 'images' }, { images: 'images', size: [64, 128] }];
+      const changes = {
+        data,
+        cache: { dir: 'cache-sizes' },
+        training: { steps: 8, validation: { every: 4, fraction: 0.2, samples: 4, draws: 1 } },
+      };
+      await run(recipe('sizes', changes));
+      const metrics = await metricsOf('sizes');
+      expect(metrics.every(({ loss }) => Number.isFinite(loss))).toBe(true);
+      expect(metrics.at(-1)).toHaveProperty('validation/loss');
+      const parts = recipe('sizes-parts', changes);
+      await expect(run(parts, interruptAt(3))).rejects.toMatchObject({ code: 'ERR_INTERRUPTED' });
+      await run(parts, { resume: true });
+      expect(withoutTime(await metricsOf('sizes-parts'))).toEqual(withoutTime(metrics));
+      expectSameState('sizes', 'sizes-parts', 8);
     },
     TIMEOUT_MS,
   );

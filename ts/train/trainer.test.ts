@@ -43,6 +43,7 @@ const samples = Array.from({ length: COUNT }, (_, index) => ({
   image: String(index),
   repeats: 1,
   captionDropout: 0,
+  size: '64x64',
 }));
 
 /** Latents and text that are noise of the sample's number; a teacher that says the latents are twice as large. */
@@ -231,14 +232,22 @@ describe('Validation', () => {
   it('measures the same rows alike, without changing the run, and tells shuffled captions apart', async () => {
     const given = await trainer();
     const heldOut = { samples, among: [0, 2, 5], seed: 7, draws: 2 };
-    const validation = new Validation(given.parts, heldOut, 4);
+    const validation = new Validation(given.parts, { ...heldOut, batch: 4 });
     const before = await digest(given);
     const first = await validation.measure(0);
     expect(await validation.measure(0)).toEqual(first);
-    expect(await new Validation(given.parts, heldOut, 2).measure(0)).toMatchObject({
+    expect(await new Validation(given.parts, { ...heldOut, batch: 2 }).measure(0)).toMatchObject({
       loss: expect.closeTo(first.loss, 5),
     });
     expect(first.shuffledCaptions).not.toBe(first.loss);
+    const setOf = (sample: number): string => (sample === 0 ? 'zero' : 'others');
+    const { sets, ...all } = await new Validation(given.parts, { ...heldOut, batch: 4, setOf }).measure(0);
+    expect(all).toEqual(first);
+    expect(Object.keys(sets ?? {})).toEqual(['others', 'zero']);
+    for (const name of ['loss', 'shuffledCaptions'] as const) {
+      const [others, zero] = [sets?.['others']?.[name] ?? 0, sets?.['zero']?.[name] ?? 0];
+      expect((2 * others + zero) / 3).toBeCloseTo(first[name] ?? 0, 6);
+    }
     expect(await digest(given)).toBe(before);
   });
 });

@@ -7,7 +7,7 @@ import { AskedRole } from './roles.ts';
 import type { TrainerParts } from './trainer.ts';
 
 /** Losses on held-out samples, at always the same noise and timesteps. */
-export interface ValidationFigures {
+export interface LossFigures {
   /** Mean loss with each sample's own caption. */
   readonly loss: number;
   /**
@@ -17,17 +17,36 @@ export interface ValidationFigures {
   readonly shuffledCaptions?: number;
 }
 
+/** What a validation finds. */
+export interface ValidationFigures extends LossFigures {
+  /** The same for each held-out data entry alone, by the name of its folder, where there are several. */
+  readonly sets?: Readonly<Record<string, LossFigures>>;
+}
+
+/** What a measurement needs of a run. */
+export type MeasuredParts = Pick<
+  TrainerParts,
+  'student' | 'ema' | 'method' | 'methodOptions' | 'methodState' | 'source' | 'seed' | 'loss'
+>;
+
+/** What is measured. */
+export interface ValidationOptions extends HeldOutOptions {
+  /** Rows per forward. */
+  readonly batch: number;
+  /** The data entry of each sample, by name, where several are held out; their losses are told apart. */
+  readonly setOf?: ((sample: number) => string) | undefined;
+}
+
 /** Measures a student on held-out samples as its method would train on them. */
 export class Validation {
-  readonly #parts: TrainerParts;
+  readonly #parts: MeasuredParts;
   readonly #rows: readonly BatchRow[];
-  readonly #batch: number;
+  readonly #options: ValidationOptions;
 
-  /** @param batch rows per forward */
-  constructor(parts: TrainerParts, heldOut: HeldOutOptions, batch: number) {
+  constructor(parts: MeasuredParts, options: ValidationOptions) {
     this.#parts = parts;
-    this.#rows = heldOutRows(heldOut);
-    this.#batch = batch;
+    this.#options = options;
+    this.#rows = bySize(heldOutRows(options), options);
   }
 
   /** Rows of one measurement. */
@@ -35,29 +54,62 @@ export class Validation {
     return this.#rows.length;
   }
 
+  /** Samples of one measurement. */
+  get samples(): number {
+    return new Set(this.#rows.map(({ sample }) => sample)).size;
+  }
+
   /** Measures the weights that the result would be taken from: the moving average where there is one. */
   async measure(step: number): Promise<ValidationFigures> {
     const { ema } = this.#parts;
     ema?.swap();
     try {
-      const loss = await this.#mean(this.#rows, step);
-      const several = new Set(this.#rows.map(({ sample }) => sample)).size > 1;
-      return several ? { loss, shuffledCaptions: await this.#mean(withShuffledCaptions(this.#rows), step) } : { loss };
+      const losses = await this.#losses(this.#rows, step);
+      const shuffled = this.samples > 1 ? await this.#losses(withShuffledCaptions(this.#rows), step) : undefined;
+      const figures = this.#figures(losses, shuffled, () => true);
+      const { setOf } = this.#options;
+      if (setOf === undefined) return figures;
+      const names = [...new Set(this.#rows.map(({ sample }) => setOf(sample)))].sort();
+      const sets = names.map((name) => [name, this.#figures(losses, shuffled, (row) => setOf(row.sample) === name)]);
+      return { ...figures, sets: Object.fromEntries(sets) };
     } finally {
       ema?.swap();
     }
   }
 
-  async #mean(rows: readonly BatchRow[], step: number): Promise<number> {
-    let sum = 0;
-    for (let from = 0; from < rows.length; from += this.#batch) {
-      sum += await this.#sum(rows.slice(from, from + this.#batch), step, from);
-    }
-    return sum / rows.length;
+  /** Means over the rows that are asked for. */
+  #figures(
+    losses: readonly number[],
+    shuffled: readonly number[] | undefined,
+    isAsked: (row: BatchRow) => boolean,
+  ): LossFigures {
+    const mean = (values: readonly number[]): number => {
+      const asked = values.filter((_, index) => this.#rows[index] !== undefined && isAsked(this.#rows[index]));
+      return asked.reduce((sum, value) => sum + value, 0) / asked.length;
+    };
+    const loss = mean(losses);
+    return shuffled === undefined ? { loss } : { loss, shuffledCaptions: mean(shuffled) };
   }
 
-  /** Sum of the losses of one batch's rows. */
-  #sum(rows: readonly BatchRow[], step: number, from: number): Promise<number> {
+  /** The loss of every row. */
+  async #losses(rows: readonly BatchRow[], step: number): Promise<number[]> {
+    const losses: number[] = [];
+    while (losses.length < rows.length) {
+      const from = losses.length;
+      const size = this.#sizeOf(rows[from]);
+      const rest = rows.slice(from, from + this.#options.batch);
+      const other = rest.findIndex((row) => this.#sizeOf(row) !== size);
+      losses.push(...(await this.#measure(other < 0 ? rest : rest.slice(0, other), step, from)));
+    }
+    return losses;
+  }
+
+  #sizeOf(row: BatchRow | undefined): string | undefined {
+    return row === undefined ? undefined : this.#options.samples[row.sample]?.size;
+  }
+
+  /** The losses of one batch's rows. */
+  #measure(rows: readonly BatchRow[], step: number, from: number): Promise<readonly number[]> {
     const { student, method, methodOptions: options, methodState, source, seed, loss } = this.#parts;
     return scope(async () => {
       const batch = source.load(rows);
@@ -68,8 +120,13 @@ export class Validation {
       const terms = method
         .phases(step, options)
         .flatMap((phase) => method.step(phase, batch, roles, stepRng(seed, from), context));
-      const values = await evaluate(terms, batch, loss).perSample.toArray();
-      return values.reduce((total, value) => total + value, 0);
+      return [...(await evaluate(terms, batch, loss).perSample.toArray())];
     });
   }
+}
+
+/** Rows in the order of their sizes: a batch is of one size. Those of one size keep their order. */
+function bySize(rows: readonly BatchRow[], { samples }: HeldOutOptions): BatchRow[] {
+  const sizes = [...new Set(samples.map(({ size }) => size))].sort();
+  return sizes.flatMap((size) => rows.filter(({ sample }) => samples[sample]?.size === size));
 }

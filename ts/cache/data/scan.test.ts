@@ -21,7 +21,16 @@ const inspect: InspectImage = async (path, { width }) => ({
 
 function source(overrides: Partial<DataSource> = {}): DataSource {
   const size = { width: 32, height: 32 };
-  return { images: folder, captions: 'txt', size, flip: false, repeats: 1, captionDropout: 0, ...overrides };
+  return {
+    images: folder,
+    captions: 'txt',
+    size,
+    flip: false,
+    repeats: 1,
+    captionDropout: 0,
+    heldOut: false,
+    ...overrides,
+  };
 }
 
 async function add(name: string, bytes: string, caption: string): Promise<void> {

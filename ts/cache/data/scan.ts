@@ -17,6 +17,8 @@ export interface DataSource {
   readonly repeats: number;
   /** Probability of training on the unconditional text instead of the caption. */
   readonly captionDropout: number;
+  /** Whether its images are measured and never trained on. */
+  readonly heldOut: boolean;
 }
 
 /** A part of an image: what one latent record holds. */
@@ -33,12 +35,15 @@ export interface PlannedSample {
   readonly caption: number;
 }
 
-/** What training may draw: a sample, and how its source wants it used. */
+/** What training may draw or measure: a sample, and how its source wants it used. */
 export interface TrainingSample {
   /** Index into {@link DataScan.samples}. */
   readonly sample: number;
+  /** Index of the source, in the order of the recipe. */
+  readonly source: number;
   readonly repeats: number;
   readonly captionDropout: number;
+  readonly heldOut: boolean;
 }
 
 /** The data of a recipe, without duplicates and in an order that depends on content only, not on names or places. */
@@ -74,6 +79,7 @@ interface Found extends PlannedView {
   readonly size: Size;
   readonly caption: string;
   readonly source: DataSource;
+  readonly sourceIndex: number;
 }
 
 /**
@@ -88,7 +94,7 @@ export async function scanData(
 ): Promise<DataScan> {
   const files = new Map<string, string>();
   const found: Found[] = [];
-  for (const source of sources) {
+  for (const [sourceIndex, source] of sources.entries()) {
     checkSize(source);
     const images = await listImages(source.images);
     const captions = await readCaptions(source.images, images, source.captions);
@@ -107,7 +113,7 @@ export async function scanData(
       if (!files.has(digest)) files.set(digest, path);
       for (const flipped of source.flip ? [false, true] : [false]) {
         const view = viewKey({ ...source.size, left, top, flipped });
-        found.push({ image: digest, view, size: source.size, caption: captions[index] ?? '', source });
+        found.push({ image: digest, view, size: source.size, caption: captions[index] ?? '', source, sourceIndex });
       }
     }
   }
@@ -140,10 +146,12 @@ function arrange(found: readonly Found[], files: ReadonlyMap<string, string>): D
     views: views.map(({ image, view }) => ({ image, view })),
     captions,
     samples,
-    training: found.map(({ source: { repeats, captionDropout } }, index) => ({
+    training: found.map(({ source: { repeats, captionDropout, heldOut }, sourceIndex }, index) => ({
       sample: sampleIndex.get(pairKey(pairs[index] ?? { view: 0, caption: 0 })) ?? 0,
+      source: sourceIndex,
       repeats,
       captionDropout,
+      heldOut,
     })),
     files,
   };

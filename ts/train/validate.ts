@@ -1,0 +1,76 @@
+import { stat } from 'node:fs/promises';
+import { join } from 'node:path';
+import { ensureCache } from '../cache/index.ts';
+import { inputError } from '../errors.ts';
+import { methodOf } from '../methods/index.ts';
+import { componentFolder, loadEngine, openModel, Unet } from '../native/index.ts';
+import type { ResolvedRecipe } from '../recipe/index.ts';
+import { sourceOf } from './assemble.ts';
+import { placesOf, splitData, validationOf } from './held-out-data.ts';
+import type { TrainOptions } from './train.ts';
+import type { ValidationFigures } from './validation.ts';
+
+/** How {@link validate} runs. */
+export interface ValidateOptions extends Omit<TrainOptions, 'resume'> {
+  /** A model's folder or a UNet's (such as a run's `student`) to measure in place of the recipe's student. */
+  readonly student?: string | undefined;
+}
+
+/** What was measured, and on what. */
+export interface ValidateResult extends ValidationFigures {
+  /** The folder of the measured weights. */
+  readonly student: string;
+  readonly samples: number;
+  /** Draws of (timestep, noise) per sample. */
+  readonly draws: number;
+}
+
+/**
+ * Measures a student on a recipe's held-out data and trains nothing: the figures that a run of the recipe would log for
+ * these weights. Builds what is missing of the caches.
+ *
+ * @throws PotstillError when the recipe holds nothing out, or names what cannot be used
+ */
+export async function validate(recipe: ResolvedRecipe, options: ValidateOptions): Promise<ValidateResult> {
+  const { training, data, seed } = recipe;
+  if (training.validation === undefined && data.every(({ use }) => use === 'train')) {
+    throw inputError('ERR_VALIDATE_NO_DATA', 'the recipe holds no data out of training', {
+      where: placesOf(recipe),
+      remedy: 'Add an entry with "use": "validation" to `data`, or add `training.validation`.',
+    });
+  }
+  const { progress, signal } = options;
+  const folder = options.student ?? recipe.student.model;
+  const isModel = options.student === undefined || (await exists(join(folder, 'model_index.json')));
+  const engine = options.engine ?? (await loadEngine());
+  const cache = await ensureCache(recipe, engine, { progress, signal });
+  const { heldOut } = splitData(recipe, cache);
+  // A UNet alone says nothing of its prediction: that is the student's which it was made from.
+  const model = await openModel(engine, isModel ? folder : recipe.student.model);
+  const { prediction, schedule } = model;
+  const unet = await Unet.open(engine, isModel ? componentFolder(model, 'unet') : folder);
+  try {
+    const method = methodOf(recipe.method);
+    const parts = {
+      student: { unet, prediction, schedule },
+      ema: undefined,
+      method,
+      methodOptions: recipe.method,
+      methodState: { ...method.state },
+      source: sourceOf(engine, recipe, cache, schedule),
+      seed,
+      loss: training.loss,
+    };
+    const validation = validationOf(recipe, parts, cache, heldOut);
+    using _task = progress.start(`measuring ${folder}`);
+    const figures = await validation.measure(training.steps);
+    return { student: folder, samples: validation.samples, draws: validation.size / validation.samples, ...figures };
+  } finally {
+    unet.dispose();
+    schedule.dispose();
+  }
+}
+
+async function exists(path: string): Promise<boolean> {
+  return (await stat(path).catch(() => undefined)) !== undefined;
+}
