@@ -80,6 +80,23 @@ describe('openRunFolder', () => {
     expect(await open(recipe(['training.checkpoint.every=5', 'name=other', `output=${path}`]), true)).toBe(3);
   });
 
+  it('goes by what is in models and folders, not by where they lie, and lets an earlier version go on', async () => {
+    const teacher = (model: string): string => `teachers=[{"id":"a","model":"${model}"}]`;
+    await open(recipe([teacher('here')]));
+    await checkpoint(3);
+    const written = join(path, 'recipe.json');
+    const text = await readFile(written, 'utf8');
+    const before = JSON.parse(text) as ResolvedRecipe;
+    // As if written before data had a use.
+    const data = before.data.map(({ use: _, ...rest }) => rest);
+    await writeFile(written, JSON.stringify({ ...before, data }));
+    const moved = ['student.model=there', 'data[0].images=elsewhere', teacher('away')];
+    expect(await open(recipe(moved), true)).toBe(3);
+    await expect(open(recipe([...moved, 'data[0].flip=true']), true)).rejects.toMatchObject({
+      what: expect.stringContaining('data[0].flip (false, now true)'),
+    });
+  });
+
   it('lets a run grow only while its schedule is constant', async () => {
     await open(recipe());
     expect(await open(recipe(['training.steps=20']), true)).toBeUndefined();

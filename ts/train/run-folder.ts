@@ -1,20 +1,25 @@
 import { mkdir, readdir } from 'node:fs/promises';
 import { join } from 'node:path';
 import { inputError } from '../errors.ts';
-import type { ResolvedRecipe } from '../recipe/index.ts';
+import { type ResolvedRecipe, recipeSchema } from '../recipe/index.ts';
 import { type Checkpoint, listCheckpoints, readJsonIfThere, writeDurably } from './checkpoints.ts';
 import { differingKeys, inWords } from './differences.ts';
 import { LOCK, lockFolder } from './folder-lock.ts';
 
 /**
  * Parts of a recipe that change no bit of what is trained: a run may be resumed with others. They say for people what it
- * is, where things lie (the cache is known by its seals, wherever it lies), and what is written or looked at on the way.
+ * is, where things lie (a checkpoint names cache, images, student and teachers by their digests), and what is written or
+ * looked at on the way. A number in brackets stands for every one.
  */
 const FREE_KEYS = [
   '$schema',
   'name',
   'output',
   'cache.dir',
+  'student.model',
+  'teachers[0].model',
+  'teachers[0].lora[0].file',
+  'data[0].images',
   'sampling',
   'training.checkpoint',
   'training.validation.every',
@@ -104,11 +109,17 @@ async function requireOurFolder(path: string): Promise<void> {
 function requireSameRecipe(path: string, before: unknown, after: ResolvedRecipe): void {
   const free = new Set(FREE_KEYS);
   if (after.training.schedule.id === 'constant') free.add('training.steps');
-  const differing = differingKeys(before, after).filter((key) => ![...free].some((name) => isWithin(key, name)));
+  // What an earlier version wrote lacks the keys that have come since, and means their defaults.
+  const parsed = recipeSchema.safeParse(before);
+  const was: unknown = parsed.success ? parsed.data : before;
+  const differing = differingKeys(was, after).filter((key) => {
+    const place = key.replaceAll(/\[\d+\]/g, '[0]');
+    return ![...free].some((name) => isWithin(place, name));
+  });
   if (differing.length === 0) return;
   const named = differing
     .slice(0, MAX_NAMED_DIFFERENCES)
-    .map((key) => `${key} (${inWords(valueAt(before, key))}, now ${inWords(valueAt(after, key))})`);
+    .map((key) => `${key} (${inWords(valueAt(was, key))}, now ${inWords(valueAt(after, key))})`);
   const more = differing.length - named.length;
   throw inputError(
     'ERR_RUN_OTHER_RECIPE',

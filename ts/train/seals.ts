@@ -1,18 +1,45 @@
 import { createHash } from 'node:crypto';
 import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
+import { canonicalJson, type Json } from '../cache/canonical.ts';
 import { componentName, SEAL_FILE } from '../cache/component.ts';
-import type { CachePlans } from '../cache/plan-cache.ts';
+import type { OpenedCache } from '../cache/index.ts';
+import { inspectUnet } from '../cache/inspect.ts';
+import { type DigestOptions, digestComponent } from '../cache/plan/model-digest.ts';
 
-/** SHA-256, in hex, of the seal of each component that a run reads: `latents`, `text`, `teachers/<id>`. */
+/**
+ * SHA-256, in hex, of what a run is trained on: the seal of each component of the cache (`latents`, `text`,
+ * `teachers/<id>`), `data` (which samples, in which order, and how they are used) and `student` (the weights that
+ * training starts from). They name contents, wherever these lie.
+ */
 export type Seals = Readonly<Record<string, string>>;
 
-/** The seals of a complete cache: they name its contents, wherever it lies. */
-export async function readSeals({ dir, latents, text, teachers }: CachePlans): Promise<Seals> {
+/** Seals that checkpoints of the first version lack. */
+export const LATER_SEALS: ReadonlySet<string> = new Set(['data', 'student']);
+
+/** The seals of a complete cache and of the student's model. */
+export async function readSeals(
+  { plans, samples }: OpenedCache,
+  model: string,
+  options: DigestOptions,
+): Promise<Seals> {
+  const { dir, latents, text, teachers } = plans;
   const names = [latents, text, ...teachers.map(({ plan }) => plan)].map(componentName);
-  const digests = names.map(async (name) => {
-    const seal = await readFile(join(dir, name, SEAL_FILE));
-    return [name, createHash('sha256').update(seal).digest('hex')] as const;
-  });
-  return Object.fromEntries(await Promise.all(digests));
+  const digests = names.map(async (name) => [name, sha256(await readFile(join(dir, name, SEAL_FILE)))] as const);
+  const { files, prediction, alphasCumprod } = await inspectUnet(model);
+  const student = { ...(await digestComponent(files, options)), prediction, alphasCumprod };
+  const data = samples.map(({ key, repeats, captionDropout, heldOut }) => ({ key, repeats, captionDropout, heldOut }));
+  return {
+    ...Object.fromEntries(await Promise.all(digests)),
+    data: digestOf(data),
+    student: digestOf(student),
+  };
+}
+
+function digestOf(value: object): string {
+  return sha256(canonicalJson(value as Json));
+}
+
+function sha256(bytes: string | Uint8Array): string {
+  return createHash('sha256').update(bytes).digest('hex');
 }

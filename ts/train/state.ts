@@ -3,6 +3,7 @@ import { inputError } from '../errors.ts';
 import type { Progress } from '../progress.ts';
 import { type Checkpoint, type CheckpointState, readCheckpointState, writeCheckpoint } from './checkpoints.ts';
 import { inWords } from './differences.ts';
+import { LATER_SEALS } from './seals.ts';
 import type { TrainerParts } from './trainer.ts';
 
 /** Files of a checkpoint. */
@@ -60,15 +61,17 @@ function requireSameCache(
   before: Readonly<Record<string, string>>,
   now: Readonly<Record<string, string>>,
 ): void {
-  const parts = Object.keys({ ...before, ...now }).filter((name) => before[name] !== now[name]);
+  const parts = Object.keys({ ...before, ...now })
+    .filter((name) => before[name] !== undefined || !LATER_SEALS.has(name))
+    .filter((name) => before[name] !== now[name]);
   if (parts.length === 0) return;
   const named = parts.map((name) => `${name} (seal ${inWords(before[name])}, now ${inWords(now[name])})`);
   throw inputError(
     'ERR_RUN_OTHER_CACHE',
-    `the cache is not the one that this run was trained on: ${named.join(', ')}`,
+    `the run was trained on something else than what is there now: ${named.join(', ')}`,
     {
       where: join(folder, 'state.json'),
-      remedy: 'Set `cache.dir` to the cache of the run, or start a new run with another `output`.',
+      remedy: 'Put back the data, models and cache of the run, or start a new run with another `output`.',
     },
   );
 }

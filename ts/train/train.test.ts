@@ -1,4 +1,4 @@
-import { cpSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { cpSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
@@ -36,7 +36,7 @@ const teachers = [
   { id: 'b', model: 'teacher-b', weight: 1 },
 ];
 
-function recipe(output: string, changes: Record<string, unknown> = {}): ResolvedRecipe {
+function recipe(output: string, changes: Record<string, unknown> = {}, home = folder): ResolvedRecipe {
   const { training, ...others } = changes;
   const value = {
     version: 1,
@@ -50,7 +50,7 @@ function recipe(output: string, changes: Record<string, unknown> = {}): Resolved
     ...others,
     training: { steps: 6, batch: 2, optimizer: { lr: 1e-3 }, save: { dtype: 'f32' }, ...(training ?? {}) },
   };
-  const document = { file: join(folder, 'recipe.json'), value, place: () => ({ line: 1, column: 1 }), has: () => true };
+  const document = { file: join(home, 'recipe.json'), value, place: () => ({ line: 1, column: 1 }), has: () => true };
   return resolveRecipe(document).recipe;
 }
 
@@ -227,6 +227,50 @@ describe('train', () => {
       await run(parts, { resume: true });
       expect(withoutTime(await metricsOf('sizes-parts'))).toEqual(withoutTime(metrics));
       expectSameState('sizes', 'sizes-parts', 8);
+    },
+    TIMEOUT_MS,
+  );
+
+  it(
+    'goes on to the same bits after the whole project was moved',
+    async () => {
+      const home = join(folder, 'home');
+      for (const name of ['student', 'images']) cpSync(join(folder, name), join(home, name), { recursive: true });
+      const at = (place: string): ResolvedRecipe => recipe('run', {}, place);
+      await expect(run(at(home), interruptAt(3))).rejects.toMatchObject({ code: 'ERR_INTERRUPTED' });
+      const whole = recipe('unmoved', {}, home);
+      await run(whole);
+      const away = join(folder, 'away', 'from-home');
+      mkdirSync(join(folder, 'away'));
+      renameSync(home, away);
+      expect((await run(at(away), { resume: true })).step).toBe(6);
+      const metrics = (name: string): Promise<StepMetrics[]> => metricsOf(join('away', 'from-home', name));
+      expect(withoutTime(await metrics('run'))).toEqual(withoutTime(await metrics('unmoved')));
+      expectSameState(join('away', 'from-home', 'unmoved'), join('away', 'from-home', 'run'), 6);
+
+      // The same places with other weights, or the same pictures under each other's names, are something else.
+      const config = join(away, 'student', 'unet', 'config.json');
+      const text = readFileSync(config, 'utf8');
+      writeFileSync(config, text.replace('"sample_size": 8', '"sample_size": 8, "dropout": 0'));
+      const grown = recipe('run', { training: { steps: 7 } }, away);
+      await expect(run(grown, { resume: true })).rejects.toMatchObject({
+        code: 'ERR_RUN_OTHER_CACHE',
+        what: expect.stringContaining('student'),
+      });
+      writeFileSync(config, text);
+      for (const [from, to] of [
+        ['0', 'x'],
+        ['1', '0'],
+        ['x', '1'],
+      ]) {
+        for (const end of ['png', 'txt']) {
+          renameSync(join(away, 'images', `${from}.${end}`), join(away, 'images', `${to}.${end}`));
+        }
+      }
+      await expect(run(grown, { resume: true })).rejects.toMatchObject({
+        code: 'ERR_RUN_OTHER_CACHE',
+        what: expect.stringContaining('data'),
+      });
     },
     TIMEOUT_MS,
   );

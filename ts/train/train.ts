@@ -53,7 +53,7 @@ export async function train(recipe: ResolvedRecipe, options: TrainOptions): Prom
   const cache = await ensureCache(recipe, engine, { progress, signal });
   const assembly = await assemble(engine, recipe, cache);
   try {
-    const seals = await readSeals(cache.plans);
+    const seals = await readSeals(cache, recipe.student.model, { progress, signal });
     const samples = await samplesOf(engine, recipe, run, assembly, options);
     const release = await run.claim();
     try {
