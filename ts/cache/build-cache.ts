@@ -1,4 +1,5 @@
 import { inputError } from '../errors.ts';
+import { requireModelMemory } from '../machine/index.ts';
 import type { Engine } from '../native/engine.ts';
 import { loadEngine } from '../native/load.ts';
 import { type Progress, silentProgress } from '../progress.ts';
@@ -41,13 +42,28 @@ export async function buildCache(recipe: ResolvedRecipe, options: BuildOptions =
   const plans = await planCache(recipe, { teachers: isWanted, progress, signal });
   // Refusals first: nothing is built beside a component of another plan.
   const wanted = [plans.latents, plans.text, ...plans.teachers.map(({ plan }) => plan)];
-  for (const plan of wanted) await componentState(plans.dir, plan);
+  const missing = new Set<unknown>();
+  for (const plan of wanted) if ((await componentState(plans.dir, plan)) !== 'sealed') missing.add(plan);
+  await requireBuildMemory(recipe, plans, missing);
   const engine = options.engine ?? (await loadEngine());
   const components: ComponentOutcome[] = [];
   for (const build of await buildsOf(engine, recipe, plans, only)) {
     components.push(await buildComponent(plans.dir, build, nativeStore(engine), { progress, signal }));
   }
   return { plans, components };
+}
+
+/** One model is loaded at a time, and none for what is sealed. */
+async function requireBuildMemory(
+  { student: { model } }: ResolvedRecipe,
+  { latents, text, teachers }: CachePlans,
+  missing: ReadonlySet<unknown>,
+): Promise<void> {
+  if (missing.has(latents)) await requireModelMemory(model, ['vae']);
+  if (missing.has(text)) await requireModelMemory(model, ['text']);
+  for (const { plan, model: teacher } of teachers) {
+    if (missing.has(plan)) await requireModelMemory(teacher, ['unet']);
+  }
 }
 
 function checkPart(recipe: ResolvedRecipe, only: string | undefined): void {

@@ -1,1 +1,2 @@
 export { inspectMachine, type Machine, type MachineProblem } from './inspect.ts';
+export { requireModelMemory, requireTrainingMemory } from './plan-memory.ts';

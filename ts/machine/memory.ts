@@ -1,5 +1,6 @@
 import { readFile, statfs } from 'node:fs/promises';
 import { freemem, totalmem } from 'node:os';
+import { groupMemory, parseAddressSpace } from './limits.ts';
 
 /** Main memory, in bytes. */
 export interface Memory {
@@ -9,13 +10,16 @@ export interface Memory {
   readonly available: number;
 }
 
+/** Memory of this machine, or of the container or limits (`ulimit -v`) that this process runs under. */
 export async function inspectMemory(): Promise<Memory> {
-  const meminfo = await readFile('/proc/meminfo', 'utf8').catch(() => '');
-  const limit = Number(await readFile('/sys/fs/cgroup/memory.max', 'utf8').catch(() => ''));
-  const used = Number(await readFile('/sys/fs/cgroup/memory.current', 'utf8').catch(() => ''));
-  const available = parseAvailable(meminfo) ?? freemem();
-  if (!(limit > 0 && limit < totalmem())) return { total: totalmem(), available };
-  return { total: limit, available: Math.max(0, Math.min(available, limit - used)) };
+  const read = (file: string): Promise<string> => readFile(file, 'utf8').catch(() => '');
+  const groups = await groupMemory('/sys/fs/cgroup', await read('/proc/self/cgroup'));
+  const space = parseAddressSpace(await read('/proc/self/limits'), await read('/proc/self/status'));
+  const available = parseAvailable(await read('/proc/meminfo')) ?? freemem();
+  return {
+    total: Math.min(totalmem(), ...groups.map(({ limit }) => limit)),
+    available: Math.max(0, Math.min(available, space, ...groups.map(({ limit, used }) => limit - used))),
+  };
 }
 
 /** Bytes of `MemAvailable` in Linux's `/proc/meminfo`, which counts what the page cache can give back. */

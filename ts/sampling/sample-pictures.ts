@@ -1,6 +1,7 @@
 import { existsSync } from 'node:fs';
 import { join } from 'node:path';
 import { inputError } from '../errors.ts';
+import { requireModelMemory } from '../machine/index.ts';
 import {
   componentFolder,
   type Engine,
@@ -57,6 +58,8 @@ export interface SampledPictures {
 /** Paints every prompt with every seed into PNG files; each appears whole or not at all. */
 export async function samplePictures(engine: Engine, request: SampleRequest): Promise<SampledPictures> {
   const { prompts, seeds, negative, sampler, spacing, steps, guidance, clipSkip, out, progress, signal } = request;
+  const ownVae = request.vae === undefined ? (['vae'] as const) : [];
+  await requireModelMemory(request.folder, ['unet', 'text', ...ownVae]);
   using painter = await Painter.open(engine, request.folder, { vae: vaeFolder(request.vae) });
   const { model, defaultSize } = painter;
   const { width, height } = request.size ?? { width: defaultSize, height: defaultSize };

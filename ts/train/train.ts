@@ -1,5 +1,6 @@
 import { ensureCache } from '../cache/index.ts';
 import { interruptedError } from '../errors.ts';
+import { requireTrainingMemory } from '../machine/index.ts';
 import { type Engine, loadEngine } from '../native/index.ts';
 import type { Progress } from '../progress.ts';
 import type { ResolvedRecipe } from '../recipe/index.ts';
@@ -48,6 +49,7 @@ export interface TrainResult {
  */
 export async function train(recipe: ResolvedRecipe, options: TrainOptions): Promise<TrainResult> {
   const { resume, progress, signal } = options;
+  await requireTrainingMemory(recipe);
   const run = await openRunFolder(recipe.output, recipe, resume);
   const engine = options.engine ?? (await loadEngine());
   const cache = await ensureCache(recipe, engine, { progress, signal });
