@@ -44,7 +44,20 @@ test('goes through every stage and ends in a report', { timeout: 300_000 }, asyn
   ]);
   expect(verification.every(({ wasmEqual }) => wasmEqual)).toBe(true);
   expect(readFileSync(report, 'utf8').match(/<img /g)).toHaveLength(6);
-  expect(existsSync(join(folder, 'out', 'teachers')), 'training had the caches alone').toBe(false);
+
+  // The run's recipe names the copies of the teachers, and training found them gone; what opens them fails.
+  const recipe = join(folder, 'out', 'run', 'recipe.json');
+  const { teachers } = JSON.parse(readFileSync(recipe, 'utf8')) as { teachers: { id: string; model: string }[] };
+  expect(teachers.map(({ id }) => id)).toEqual(['nature', 'people']);
+  for (const { id, model } of teachers) {
+    expect(model).toBe(join(folder, 'out', 'teachers', id));
+    expect(existsSync(model)).toBe(false);
+    expect(stderr).toContain(`${model} is not there: teacher ${id} is taken from its cache`);
+  }
+  const elsewhere = ['--set', 'cache.dir=empty', '--set', 'output=unborn'];
+  const uncached = await potstill('train', recipe, ...elsewhere);
+  expect(uncached.code, uncached.stderr).toBe(2);
+  expect(uncached.stderr).toContain(teachers[0]?.model);
 });
 
 test('a folder with somebody’s files is left alone', async () => {
