@@ -48,7 +48,7 @@ export function lineChart(options: ChartOptions): Html {
   const yTicks = options.log === true ? logTicks(10 ** y0, 10 ** y1) : niceTicks(y0, y1);
   return html`<figure class="chart" data-series="${JSON.stringify(series)}" data-frame="${JSON.stringify([x0, x1, MARGIN.left, WIDTH - MARGIN.right, WIDTH])}">
 <figcaption>${options.title}</figcaption>
-<svg viewBox="0 0 ${WIDTH} ${HEIGHT}" role="img" aria-label="${options.title}">
+<div class="scroll" tabindex="0" role="region" aria-label="${options.title}"><svg viewBox="0 0 ${WIDTH} ${HEIGHT}" role="img" aria-label="${options.title}">
 ${yTicks.map((tick) => html`<line class="grid" x1="${MARGIN.left}" x2="${WIDTH - MARGIN.right}" y1="${top(tick).toFixed(1)}" y2="${top(tick).toFixed(1)}"/><text class="tick" x="${MARGIN.left - 8}" y="${(top(tick) + 4).toFixed(1)}" text-anchor="end">${formatTick(tick)}</text>`)}
 ${niceTicks(x0, x1, 6).map((tick) => html`<text class="tick" x="${left(tick).toFixed(1)}" y="${HEIGHT - MARGIN.bottom + 18}" text-anchor="middle">${formatTick(tick)}</text>`)}
 <text class="axis" x="${(MARGIN.left + WIDTH - MARGIN.right) / 2}" y="${HEIGHT - 6}" text-anchor="middle">${options.xLabel}</text>
@@ -56,7 +56,7 @@ ${niceTicks(x0, x1, 6).map((tick) => html`<text class="tick" x="${left(tick).toF
 ${series.map(({ points }, index) => html`<path class="raw s${index % 6}" d="${path(points)}"/>`)}
 ${series.map(({ points }, index) => html`<path class="line s${index % 6}" d="${path(smooth(points))}"/>`)}
 <line class="cursor" y1="${MARGIN.top}" y2="${HEIGHT - MARGIN.bottom}" visibility="hidden"/>
-</svg>
+</svg></div>
 <div class="legend">${series.map(({ label }, index) => html`<span><i class="s${index % 6}"></i>${label} <b></b></span>`)}</div>
 </figure>`;
 }

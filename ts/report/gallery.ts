@@ -6,7 +6,7 @@ export function dataUrl(png: Uint8Array): string {
   return `data:image/png;base64,${Buffer.from(png).toString('base64')}`;
 }
 
-/** The pictures of teacher, student and undistilled model side by side, one row per prompt and seed. */
+/** The pictures of teacher, student and undistilled model side by side, one row per prompt and seed; on a narrow page the prompt stands above its pictures. */
 export function gallery(evaluation: Evaluation, pictures: ReadonlyMap<string, Uint8Array>): Html {
   const columns = (['teacher', 'student', 'undistilled'] as const).flatMap((id) => {
     const model = evaluation.models.find((candidate) => candidate.id === id);
@@ -27,5 +27,5 @@ export function gallery(evaluation: Evaluation, pictures: ReadonlyMap<string, Ui
     ({ model }) =>
       html`<div class="head"><b>${model.label}</b>guidance ${model.guidance}, ${model.forwardsPerImage} forwards</div>`,
   );
-  return html`<div class="scroll"><div class="gallery"><div class="head"></div>${heads}${rows}</div></div>`;
+  return html`<div class="gallery"><div class="head corner"></div>${heads}${rows}</div>`;
 }

@@ -1,8 +1,9 @@
-import { mkdir, mkdtemp, rm, writeFile } from 'node:fs/promises';
+import { mkdir, mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, expect, test } from 'vitest';
 import { loadRun } from './load-run.ts';
+import { writeReport } from './write-report.ts';
 
 let folder = '';
 beforeEach(async () => {
@@ -14,6 +15,13 @@ const recipe = (): Promise<void> => writeFile(join(folder, 'recipe.json'), '{"na
 
 test('a folder without recipe.json is not a run', async () => {
   await expect(loadRun(folder, 'potstill')).rejects.toMatchObject({ code: 'ERR_RUN_NOT_FOUND', where: folder });
+});
+
+test("a demo's folder stands for the run in it", async () => {
+  await mkdir(join(folder, 'run'));
+  await writeFile(join(folder, 'run', 'recipe.json'), '{"name":"the demo"}');
+  expect(await writeReport(folder)).toBe(join(folder, 'report.html'));
+  expect(await readFile(join(folder, 'report.html'), 'utf8')).toContain('<h1>the demo</h1>');
 });
 
 test('what a run has not come to yet is left out', async () => {

@@ -112,3 +112,10 @@ test('a run without an evaluation still has its curves', () => {
   expect(bare).toContain('50 steps recorded');
   expect(bare).not.toContain('undefined');
 });
+
+test('tables name their columns, and what scrolls can be reached by keyboard', () => {
+  expect(page).not.toMatch(/<th(?![^>]* scope=)/);
+  expect(page).not.toMatch(/class="scroll"(?![^>]*tabindex="0")/);
+  expect(page.match(/<img (?![^>]*alt="[^"])/)).toBeNull();
+  expect(page).toContain('<main>');
+});

@@ -11,7 +11,7 @@ export function renderReport(report: RunReport): string {
   const { evaluation, metrics } = report;
   return html`<!doctype html>
 <html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">
-<title>${report.name}: potstill report</title><style>${new Html(STYLE)}</style></head><body>
+<title>${report.name}: potstill report</title><style>${new Html(STYLE)}</style></head><body><main>
 <h1>${report.name}</h1>
 ${evaluation === undefined ? html`<p class="lead">${metrics.length} steps recorded.</p>` : summary(evaluation)}
 ${evaluation === undefined ? null : html`<h2>The same noise, three models</h2>${gallery(evaluation, report.pictures)}`}
@@ -23,7 +23,7 @@ ${report.samples.length === 0 ? null : html`<h2>Samples while training</h2>${rep
 ${report.verification.length === 0 ? null : html`<h2>The caches, verified</h2>${verification(report.verification)}`}
 ${report.stages.length === 0 ? null : html`<h2>Where the time went</h2>${stages(report.stages)}`}
 <h2>Recipe</h2><details><summary>${report.name}: recipe.json, resolved</summary><pre>${JSON.stringify(report.recipe, null, 2)}</pre></details>
-<footer>Made by ${report.madeBy}.</footer>
+</main><footer>Made by ${report.madeBy}.</footer>
 <script>${new Html(CHART_SCRIPT)}</script></body></html>
 `.text;
 }
@@ -34,26 +34,33 @@ function summary(evaluation: Evaluation): Html {
   const student = evaluation.models.find(({ id }) => id === 'student');
   const tile = (value: string, label: string, key = false): Html =>
     html`<div class="tile${key ? ' key' : ''}"><b>${value}</b><span>${label}</span></div>`;
-  return html`<p class="lead">Distance is the root mean square difference from the guided teacher's final latents, from the same noise, sampler
-(${evaluation.sampler}) and ${evaluation.steps} steps, divided by that of the undistilled model at the student's guidance.
-1 is the undistilled model; 0 would be the teacher itself.</p>
+  const held =
+    distance.heldOut === null ? '' : ` On prompts held out of training it is ${distance.heldOut.toFixed(3)}.`;
+  const nearer = distance.all < 1 ? 'nearer to its teachers than' : 'no nearer to its teachers than';
+  return html`<p class="lead">The student is ${nearer} the model it started from: its distance is <b>${distance.all.toFixed(3)}</b>, where 1 is the
+undistilled model and 0 the teachers.${held}</p>
 <div class="tiles">
 ${tile(distance.all.toFixed(3), "student's distance, all prompts", true)}
 ${distance.trained === null ? null : tile(distance.trained.toFixed(3), 'on prompts it was trained on')}
 ${distance.heldOut === null ? null : tile(distance.heldOut.toFixed(3), 'on prompts held out')}
 ${tile('1.000', 'undistilled model, same guidance')}
 ${teacher && student ? tile(`${student.forwardsPerImage} / ${teacher.forwardsPerImage}`, 'forwards per picture, student / teachers') : null}
-</div>`;
+</div>
+<p class="note">Distance: root mean square difference from the guided teachers' final latents, from the same noise, sampler (${evaluation.sampler})
+and ${evaluation.steps} steps, divided by that of the undistilled model at the student's guidance.</p>`;
 }
 
 function costs(evaluation: Evaluation): Html {
-  return html`<table><tr><th>model</th><th class="number">guidance</th><th class="number">steps</th><th class="number">UNet forwards</th><th class="number">seconds</th><th class="number">distance</th></tr>
+  return html`${scrolling(
+    'What a picture costs',
+    html`<table><tr><th scope="col">model</th><th scope="col" class="number">guidance</th><th scope="col" class="number">steps</th><th scope="col" class="number">UNet forwards</th><th scope="col" class="number">seconds</th><th scope="col" class="number">distance</th></tr>
 ${evaluation.models.map(
   (model) =>
     html`<tr><td>${model.label}</td><td class="number">${model.guidance}</td><td class="number">${evaluation.steps}</td><td class="number">${model.forwardsPerImage}</td><td class="number">${model.secondsPerImage.toFixed(3)}</td><td class="number">${
       model.id === 'teacher' ? '0' : model.id === 'student' ? evaluation.distance.all.toFixed(3) : '1'
     }</td></tr>`,
-)}</table><p class="note">Per picture; decoding by the VAE is the same for all and left out.</p>`;
+)}</table>`,
+  )}<p class="note">Per picture; decoding by the VAE is the same for all and left out.</p>`;
 }
 
 function lossSeries(metrics: readonly StepMetrics[]): Series[] {
@@ -85,18 +92,26 @@ function verification(rows: readonly VerificationRow[]): Html {
     const text = clean ? 'no finding' : findings.join(', ');
     return html`<span class="${right ? 'good' : 'bad'}">${right ? (clean ? 'verified' : 'caught') : clean ? 'missed' : 'failed'}</span> ${text}`;
   };
-  return html`<div class="scroll"><table><tr><th>cache</th><th>verdict</th><th class="number">entries</th><th>native = WASM</th><th class="number">native, s</th><th class="number">WASM, s</th></tr>
+  return scrolling(
+    'The caches, verified',
+    html`<table><tr><th scope="col">cache</th><th scope="col">verdict</th><th scope="col" class="number">entries</th><th scope="col">native = WASM</th><th scope="col" class="number">native, s</th><th scope="col" class="number">WASM, s</th></tr>
 ${rows.map(
   (row) =>
     html`<tr><td>${row.subject}</td><td>${verdict(row)}</td><td class="number">${row.entries}</td><td>${
       row.wasmEqual === null ? 'not compared' : row.wasmEqual ? 'same bytes' : html`<span class="bad">differ</span>`
     }</td><td class="number">${row.seconds.native.toFixed(2)}</td><td class="number">${row.seconds.wasm?.toFixed(2) ?? ''}</td></tr>`,
-)}</table></div>`;
+)}</table>`,
+  );
+}
+
+/** What may be wider than a narrow page: reached and scrolled with the keyboard too. */
+function scrolling(label: string, content: Html): Html {
+  return html`<div class="scroll" role="region" aria-label="${label}" tabindex="0">${content}</div>`;
 }
 
 function stages(rows: RunReport['stages']): Html {
   const total = rows.reduce((sum, { seconds }) => sum + seconds, 0);
-  return html`<table><tr><th>stage</th><th class="number">seconds</th></tr>${rows.map(
+  return html`<table><tr><th scope="col">stage</th><th scope="col" class="number">seconds</th></tr>${rows.map(
     ({ name, seconds }) => html`<tr><td>${name}</td><td class="number">${seconds.toFixed(1)}</td></tr>`,
-  )}<tr><th>together</th><th class="number">${total.toFixed(1)}</th></tr></table>`;
+  )}<tr><th scope="row">together</th><th scope="col" class="number">${total.toFixed(1)}</th></tr></table>`;
 }

@@ -19,13 +19,14 @@ a { color: var(--copper); }
 table { border-collapse: collapse; width: 100%; font-size: .92rem; font-variant-numeric: tabular-nums; }
 th, td { padding: .4rem .7rem .4rem 0; border-bottom: 1px solid var(--rule); text-align: left; vertical-align: top; }
 th { color: var(--soft); font-weight: 600; } td.number, th.number { text-align: right; }
-.gallery { display: grid; grid-template-columns: minmax(6rem, 11rem) repeat(3, minmax(5rem, 12rem)); gap: .5rem 1rem; align-items: center; }
+.gallery { display: grid; grid-template-columns: minmax(6rem, 11rem) repeat(3, minmax(4rem, 1fr)); gap: .5rem 1rem; align-items: center; }
 .gallery .head { position: sticky; top: 0; background: var(--paper); padding: .5rem 0; font-size: .85rem; color: var(--soft); z-index: 1; }
 .gallery .head b { display: block; color: var(--ink); font-size: .95rem; }
 .gallery img { width: 100%; aspect-ratio: 1; border-radius: .5rem; border: 1px solid var(--rule); background: #fff; display: block; }
 .gallery p { font-size: .9rem; } .gallery small { color: var(--soft); display: block; }
 .strip { display: flex; flex-wrap: wrap; gap: .75rem; } .strip figure { margin: 0; width: 6.5rem; } .strip img { width: 100%; border-radius: .4rem; border: 1px solid var(--rule); display: block; }
-figure.chart { margin: 1rem 0; } figure.chart svg { width: 100%; height: auto; display: block; }
+a:focus-visible, summary:focus-visible, .scroll:focus-visible { outline: 2px solid var(--copper); outline-offset: 2px; }
+figure.chart { margin: 1rem 0; } figure.chart svg { width: 100%; min-width: 30rem; height: auto; display: block; }
 .grid { stroke: var(--rule); } .tick { fill: var(--soft); font-size: 12px; } .axis { fill: var(--soft); font-size: 13px; } .cursor { stroke: var(--soft); stroke-dasharray: 3 3; }
 path.raw { fill: none; stroke-width: 1; opacity: .25; } path.line { fill: none; stroke-width: 2; stroke-linejoin: round; }
 .s0 { stroke: var(--s0); } .s1 { stroke: var(--s1); } .s2 { stroke: var(--s2); } .s3 { stroke: var(--s3); } .s4 { stroke: var(--s4); } .s5 { stroke: var(--s5); }
@@ -37,5 +38,8 @@ code, pre { font: .86rem/1.5 ui-monospace, SFMono-Regular, Menlo, Consolas, mono
 pre { overflow-x: auto; background: var(--card); border: 1px solid var(--rule); border-radius: .6rem; padding: 1rem; }
 details summary { cursor: pointer; color: var(--copper); }
 footer { margin-top: 3rem; color: var(--soft); font-size: .85rem; }
+@media (max-width: 40rem) { body { padding-top: 1.25rem; }
+  .gallery { grid-template-columns: repeat(3, minmax(0, 1fr)); gap: .35rem .6rem; } .gallery .corner { display: none; } .gallery .head { font-size: .78rem; overflow-wrap: anywhere; }
+  .gallery > p { grid-column: 1 / -1; margin: .7rem 0 0; } .gallery > p small { display: inline; margin-left: .5rem; } }
 @media print { .gallery .head { position: static; } details:not([open]) > pre { display: none; } }
 `;
