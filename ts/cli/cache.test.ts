@@ -1,4 +1,14 @@
-import { cpSync, existsSync, readFileSync, rmSync, truncateSync, writeFileSync } from 'node:fs';
+import {
+  cpSync,
+  existsSync,
+  mkdirSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  statSync,
+  truncateSync,
+  writeFileSync,
+} from 'node:fs';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { writeEchoUnet } from '../../test/support/echo-unet.ts';
@@ -126,11 +136,68 @@ describe('potstill cache verify', () => {
   });
 });
 
-it.each(['ls', 'stats', 'seal', 'gc', 'export', 'import'])(
-  'potstill cache %s says that it is not built',
-  async (name) => {
-    const { code, stderr } = await cache(name, 'somewhere');
-    expect(code).toBe(2);
-    expect(stderr).toContain(`potstill cache ${name} is not built yet`);
-  },
-);
+describe('potstill cache ls and stats', () => {
+  const bytesIn = (folder: string): number =>
+    readdirSync(folder, { recursive: true, withFileTypes: true })
+      .filter((entry) => entry.isFile())
+      .reduce((sum, { parentPath, name }) => sum + statSync(join(parentPath, name)).size, 0);
+
+  it('list what is there, finished or not', async () => {
+    cpSync(at('cache'), at('begun'), { recursive: true });
+    rmSync(at('begun/teachers/second/seal.json'));
+    rmSync(at('begun/teachers/second/shard-00000.safetensors'));
+    const { code, stdout } = await cache('ls', at('begun'), '--json');
+    expect(code).toBe(0);
+    const { components } = JSON.parse(stdout);
+    expect(components).toMatchObject([
+      { component: 'latents', sealed: true, records: 6, shards: 1, sizes: ['64x64'] },
+      { component: 'text', sealed: true, records: 7, shards: 1, tokens: 77 },
+      { component: 'teachers/first', sealed: true, records: 72, shards: 2, draws: 12, fields: ['cond', 'uncond'] },
+      { component: 'teachers/second', sealed: false, records: 72, shards: 1 },
+    ]);
+    expect(components.map(({ bytes }: { bytes: number }) => bytes)).toEqual(
+      ['latents', 'text', 'teachers/first', 'teachers/second'].map((name) => bytesIn(at('begun', name))),
+    );
+    const text = (await cache('ls', at('begun'))).stdout;
+    expect(text).toContain('pictures of 64x64');
+    expect(text).toMatch(/teachers\/second .*timesteps 200 to 999, philox noise; NOT FINISHED/);
+  });
+
+  it('compare a sample with a file of the files layout', async () => {
+    const { code, stdout } = await cache('stats', at('cache'), '--json');
+    expect(code).toBe(0);
+    const bytes = bytesIn(at('cache'));
+    const statistics = JSON.parse(stdout);
+    expect(statistics).toMatchObject({ samples: 72, teachers: 2, bytes, bytesPerSample: bytes / 72 });
+    expect(statistics.files.count).toBe(144);
+    expect(statistics.ratio).toBeCloseTo(statistics.files.bytes / bytes, 9);
+    expect((await cache('stats', at('cache'))).stdout).toContain('72 samples (view, caption, draw), 2 teachers');
+  });
+
+  it.each([
+    ['a folder that is no cache', () => at('pictures'), 'there is no cache here'],
+    ['a path that is not there', () => at('nowhere'), 'no such folder'],
+    ['a plan that is cut short', () => at('cut'), 'is not JSON'],
+    ['a plan of something else', () => at('odd'), 'is no plan of a cache: views'],
+  ])('exit with 2 for %s', async (_, folder, what) => {
+    for (const [name, plan] of [
+      ['cut', '{"format":'],
+      ['odd', '{"component":"latents","dtype":"f16","shardRecords":1,"vae":{"channels":4,"downscale":8},"views":[3]}'],
+    ] as const) {
+      mkdirSync(at(name, 'latents'), { recursive: true });
+      writeFileSync(at(name, 'latents/plan.json'), plan);
+    }
+    for (const command of ['ls', 'stats']) {
+      const { code, stderr } = await cache(command, folder());
+      expect(stderr).toContain(what);
+      expect(stderr).toMatch(/ {2}do: {4}\S/);
+      expect(code).toBe(2);
+    }
+  });
+});
+
+it.each(['seal', 'gc', 'export', 'import'])('potstill cache %s says that it is not built', async (name) => {
+  const { code, stderr } = await cache(name, 'somewhere');
+  expect(code).toBe(2);
+  expect(stderr).toContain(`potstill cache ${name} is not built yet`);
+});

@@ -1,0 +1,134 @@
+import { readdir, readFile, stat } from 'node:fs/promises';
+import { join } from 'node:path';
+import { z } from 'zod';
+import { inputError } from '../errors.ts';
+import { PLAN_FILE, SEAL_FILE } from './component.ts';
+
+/** A component as its plan and its folder tell, nothing of it checked by digest. */
+export interface ComponentSummary {
+  /** `latents`, `text` or `teachers/<id>`. */
+  readonly component: string;
+  readonly plan: SummarisedPlan;
+  /** Whether its build came to an end. */
+  readonly sealed: boolean;
+  /** Records planned. */
+  readonly records: number;
+  /** Shard files that are there. */
+  readonly shards: number;
+  /** Bytes of all files in its folder. */
+  readonly bytes: number;
+}
+
+/** What a summary looks at in plans; verification looks at all of it. */
+const count = z.int().min(1);
+const head = { dtype: z.string(), shardRecords: count };
+const planSchema = z.discriminatedUnion('component', [
+  z.object({
+    ...head,
+    component: z.literal('latents'),
+    vae: z.object({ channels: count, downscale: count }),
+    views: z.array(z.object({ view: z.string().regex(/^\d{1,6}x\d{1,6}\+\d+\+\d+f?$/) })),
+  }),
+  z.object({
+    ...head,
+    component: z.literal('text'),
+    shape: z.object({ tokens: count, width: count, pooled: count.optional() }),
+    captions: z.array(z.string()),
+  }),
+  z.object({
+    ...head,
+    component: z.literal('teacher'),
+    prediction: z.string(),
+    fields: z.array(z.enum(['cond', 'uncond'])).min(1),
+    noise: z.object({ generator: z.string(), baseSeed: z.number() }),
+    draws: count,
+    timesteps: z.tuple([z.number(), z.number()]),
+    samples: z.array(z.tuple([z.int().min(0), z.int().min(0)])),
+  }),
+]);
+
+export type SummarisedPlan = z.infer<typeof planSchema>;
+
+/**
+ * The components of a cache, latents and text first, then the teachers by name.
+ *
+ * @throws PotstillError `ERR_CACHE_MISSING` when there is no cache, `ERR_CACHE_PLAN` naming a plan that cannot be read
+ */
+export async function summariseCache(dir: string): Promise<readonly ComponentSummary[]> {
+  const info = await stat(dir).catch(() => undefined);
+  if (info?.isDirectory() !== true) throw missing(dir, info === undefined ? 'no such folder' : 'is not a folder');
+  const teachers = (await foldersIn(join(dir, 'teachers'))).sort().map((id) => `teachers/${id}`);
+  const found: ComponentSummary[] = [];
+  for (const component of ['latents', 'text', ...teachers]) {
+    const summary = await summarise(dir, component);
+    if (summary !== undefined) found.push(summary);
+  }
+  if (found.length === 0) {
+    throw missing(dir, 'there is no cache here: neither latents nor text nor teachers have a plan');
+  }
+  return found;
+}
+
+function missing(dir: string, what: string): Error {
+  return inputError('ERR_CACHE_MISSING', what, {
+    where: dir,
+    remedy:
+      'Name the folder that has latents, text and teachers in it, or make one with `potstill cache build RECIPE`.',
+  });
+}
+
+async function foldersIn(folder: string): Promise<string[]> {
+  const entries = await readdir(folder, { withFileTypes: true }).catch(() => []);
+  return entries.filter((entry) => entry.isDirectory()).map(({ name }) => name);
+}
+
+async function summarise(dir: string, component: string): Promise<ComponentSummary | undefined> {
+  const folder = join(dir, component);
+  const entries = await readdir(folder, { withFileTypes: true }).catch(() => []);
+  const files = entries.filter((entry) => entry.isFile()).map(({ name }) => name);
+  if (!files.includes(PLAN_FILE)) return undefined;
+  const sizes = await Promise.all(files.map(async (name) => (await stat(join(folder, name))).size));
+  const plan = await readSummarisedPlan(join(folder, PLAN_FILE), component);
+  return {
+    component,
+    plan,
+    sealed: files.includes(SEAL_FILE),
+    records: recordsOf(plan),
+    shards: files.filter((name) => /^shard-\d{5,}\.safetensors$/.test(name)).length,
+    bytes: sizes.reduce((sum, size) => sum + size, 0),
+  };
+}
+
+async function readSummarisedPlan(path: string, component: string): Promise<SummarisedPlan> {
+  const unreadable = (what: string): Error =>
+    inputError('ERR_CACHE_PLAN', what, {
+      where: path,
+      remedy: 'See what else is wrong with `potstill cache verify`, or delete the folder and build it again.',
+    });
+  let json: unknown;
+  try {
+    json = JSON.parse(await readFile(path, 'utf8'));
+  } catch (cause) {
+    if (cause instanceof SyntaxError) throw unreadable('is not JSON');
+    throw cause;
+  }
+  const { success, data, error } = planSchema.safeParse(json);
+  if (!success) {
+    const [issue] = error.issues;
+    throw unreadable(`is no plan of a cache: ${issue?.path.join('.') || 'the document'}: ${issue?.message ?? ''}`);
+  }
+  const kind = component.startsWith('teachers/') ? 'teacher' : component;
+  if (data.component !== kind) throw unreadable(`is a plan of ${data.component}, not of ${kind}`);
+  return data;
+}
+
+function recordsOf(plan: SummarisedPlan): number {
+  switch (plan.component) {
+    case 'latents':
+      return plan.views.length;
+    case 'text':
+      return plan.captions.length;
+    case 'teacher':
+      return plan.samples.length * plan.draws;
+  }
+}

@@ -1,0 +1,71 @@
+import type { Command } from 'commander';
+import type { ComponentSummary } from '../cache/index.ts';
+import type { Context } from './command.ts';
+import { formatBytes } from './format.ts';
+
+/** `potstill cache ls PATH` */
+export function configureLs(command: Command, context: Context): void {
+  command
+    .argument('<path>', "a cache's folder")
+    .description('Lists what is in a cache. Nothing is checked: that is what verify does.')
+    .action(async (path: string) => {
+      const { summariseCache } = await import('../cache/index.ts');
+      const components = await summariseCache(path);
+      const document = components.map(({ plan, ...rest }) => ({ ...rest, ...factsOf(plan) }));
+      context.result({ dir: path, components: document }, () => format(path, components));
+    });
+}
+
+/** What a plan says in a few words; captions, views and samples are not among them. */
+function factsOf(plan: ComponentSummary['plan']): Record<string, unknown> {
+  const { dtype } = plan;
+  switch (plan.component) {
+    case 'latents':
+      return { dtype, sizes: sizesOf(plan.views) };
+    case 'text':
+      return { dtype, ...plan.shape };
+    case 'teacher': {
+      const { prediction, fields, draws, timesteps, noise } = plan;
+      return { dtype, prediction, fields, draws, timesteps, noise };
+    }
+  }
+}
+
+function sizesOf(views: readonly { readonly view: string }[]): string[] {
+  return [...new Set(views.map(({ view }) => view.split('+')[0] ?? ''))];
+}
+
+function format(path: string, components: readonly ComponentSummary[]): string {
+  const rows = components.map(({ component, plan, sealed, records, shards, bytes }) => [
+    component,
+    `${records} records`,
+    `${shards} shards`,
+    formatBytes(bytes),
+    plan.dtype,
+    sealed ? describe(plan) : `${describe(plan)}; NOT FINISHED`,
+  ]);
+  const widths = rows[0]?.map((_, column) => Math.max(...rows.map((row) => row[column]?.length ?? 0))) ?? [];
+  const total = components.reduce((sum, { bytes }) => sum + bytes, 0);
+  const lines = rows.map((row) => `  ${row.map((cell, i) => cell.padEnd(widths[i] ?? 0)).join('  ')}`.trimEnd());
+  return [`${path}: ${formatBytes(total)}`, ...lines].join('\n');
+}
+
+/** Most picture sizes that are named. */
+const NAMED_SIZES = 3;
+
+function describe(plan: ComponentSummary['plan']): string {
+  switch (plan.component) {
+    case 'latents': {
+      const sizes = sizesOf(plan.views);
+      const more = sizes.length > NAMED_SIZES ? ` and ${sizes.length - NAMED_SIZES} more sizes` : '';
+      return `pictures of ${sizes.slice(0, NAMED_SIZES).join(', ')}${more}`;
+    }
+    case 'text':
+      return `${plan.shape.tokens} x ${plan.shape.width}${plan.shape.pooled === undefined ? '' : ', pooled'}`;
+    case 'teacher': {
+      const { prediction, fields, draws, timesteps, noise } = plan;
+      const range = `timesteps ${timesteps[0]} to ${timesteps[1] - 1}`;
+      return `${prediction}, ${fields.join(' and ')}, ${draws} ${draws === 1 ? 'draw' : 'draws'}, ${range}, ${noise.generator} noise`;
+    }
+  }
+}
