@@ -5,9 +5,10 @@ import { join } from 'node:path';
 import { setTimeout as wait } from 'node:timers/promises';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { writeEchoUnet } from '../../test/support/echo-unet.ts';
+import { execute, type Outcome } from '../../test/support/execute.ts';
 import { makeTinyProject, TINY_PICTURES, type TinyProject } from '../../test/support/tiny-project.ts';
 import { interruptedError } from '../errors.ts';
-import { type Engine, loadEngine } from '../native/index.ts';
+import { addon, type Engine, loadEngine, unwrap } from '../native/index.ts';
 import { silentProgress } from '../progress.ts';
 import { buildCache } from './build-cache.ts';
 
@@ -26,6 +27,12 @@ beforeAll(async () => {
   whole = digests('cache');
 });
 afterAll(() => project[Symbol.dispose]());
+
+/** Node's words for `potstill cache build` of the project into a folder, from source. */
+function buildWords(folder: string): string[] {
+  const main = join(import.meta.dirname, '../cli/main.ts');
+  return ['--import', 'tsx', main, 'cache', 'build', project.recipeFile, '--set', `cache.dir=${folder}`];
+}
 
 /** SHA-256 of every file under a folder of the project. */
 function digests(folder: string): Record<string, string> {
@@ -109,9 +116,7 @@ describe('buildCache', () => {
 
   it('goes on after a kill to the same bytes', async () => {
     const folder = join(project.folder, 'killed');
-    const main = join(import.meta.dirname, '../cli/main.ts');
-    const words = ['--import', 'tsx', main, 'cache', 'build', project.recipeFile, '--set', `cache.dir=${folder}`];
-    const child = spawn(process.execPath, words, { stdio: 'ignore' });
+    const child = spawn(process.execPath, buildWords(folder), { stdio: 'ignore' });
     const ended = new Promise((resolve) => child.on('close', resolve));
     const seen = (): boolean => existsSync(join(folder, 'teachers/first/shard-00000.safetensors'));
     while (!seen() && child.exitCode === null) await wait(1);
@@ -120,6 +125,25 @@ describe('buildCache', () => {
     expect(seen()).toBe(true);
     await buildCache(await project.recipe(`cache.dir=${folder}`), { engine });
     expect(digests('killed')).toEqual(whole);
+  });
+
+  it('is alone in a component: another process is told whose turn it is, and may build the other parts', async () => {
+    const folder = join(project.folder, 'shared');
+    const build = (...words: readonly string[]): Promise<Outcome> =>
+      execute(process.execPath, [...buildWords(folder), ...words], process.cwd());
+    cpSync(join(project.folder, 'cache'), folder, { recursive: true });
+    const plan = readFileSync(join(folder, 'teachers/first/plan.json'), 'utf8');
+    rmSync(join(folder, 'teachers/first/seal.json'));
+    rmSync(join(folder, 'teachers/second'), { recursive: true });
+    const here = unwrap(await addon().beginCache(folder, plan));
+    const refused = await build();
+    expect(refused).toMatchObject({ code: 2 });
+    expect(refused.stderr).toContain(`teachers/first is being built by process ${process.pid}`);
+    expect(refused.stderr).toContain('Wait until that build has ended');
+    expect(await build('--only', 'second')).toMatchObject({ code: 0 });
+    here.end();
+    expect(await build()).toMatchObject({ code: 0 });
+    expect(digests('shared')).toEqual(whole);
   });
 
   it('builds one part alone, in order', async () => {

@@ -34,5 +34,6 @@ export function nativeStore(engine: Engine): ComponentStore {
     seal: async (plan) => {
       unwrap(await builderOf(componentName(plan)).seal());
     },
+    end: (plan) => builderOf(componentName(plan)).end(),
   };
 }

@@ -6,15 +6,17 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use potstill_io::{Dtype, Header, IoError, TensorSpec, create_dir_durably, f32_to_bytes, layout_header, write_atomic};
 
 use crate::canonical::sha256;
-use crate::component::{ComponentId, PLAN_FILE, SEAL_FILE, shard_file};
+use crate::component::{ComponentId, LOCK_FILE, PLAN_FILE, SEAL_FILE, shard_file};
 use crate::digest::Digest32;
 use crate::error::CacheError;
 use crate::folder::FolderSource;
 use crate::layout::{KEY, Layout, SEED, ShardRange, TIMESTEP};
+use crate::lock::BuildLock;
 use crate::plan::{Plan, StorageDtype};
 use crate::reader::{read_plan, read_references, read_seal};
 use crate::seal::{Dependencies, Seal, ShardInfo};
@@ -71,22 +73,38 @@ pub fn component_state(cache: &Path, plan: &Plan) -> Result<ComponentState, Cach
                 expected: seal.plan.to_string().into(),
                 other: "its plan.json".to_owned(),
                 found: sha256(&bytes).to_string().into(),
-                remedy: "remove its seal.json and build it again",
+                remedy: "Remove its seal.json and build it again.",
             });
         }
         Err(CacheError::Unsealed { .. }) => {}
         Err(error) => return Err(error),
     }
-    let builder = Builder {
+    let site = Site {
         cache: cache.to_owned(),
         layout: layout(&source, plan)?,
         component,
         plan: sha256(&bytes),
     };
     Ok(ComponentState::Partial {
-        done: builder.done()?,
-        total: builder.layout.shard_count(),
+        done: site.done()?,
+        total: site.layout.shard_count(),
     })
+}
+
+/// Whether the build has begun; an error when there is nothing to build.
+fn refuse_finished(state: ComponentState, component: &ComponentId, wanted: &[u8]) -> Result<bool, CacheError> {
+    match state {
+        ComponentState::Absent => Ok(false),
+        ComponentState::Partial { .. } => Ok(true),
+        ComponentState::Sealed(_) => Err(CacheError::Sealed {
+            component: component.clone(),
+        }),
+        ComponentState::Foreign { plan } => Err(CacheError::ForeignPlan {
+            component: component.clone(),
+            found: sha256(plan.as_bytes()).to_string(),
+            wanted: sha256(wanted).to_string(),
+        }),
+    }
 }
 
 fn layout(source: &FolderSource, plan: &Plan) -> Result<Layout, CacheError> {
@@ -97,73 +115,21 @@ fn layout(source: &FolderSource, plan: &Plan) -> Result<Layout, CacheError> {
     Layout::new(plan, latents.as_ref(), text.as_ref())
 }
 
-/// A component being built.
+/// Where a component's files are and what should be in them.
 #[derive(Debug, Clone)]
-pub struct Builder {
+struct Site {
     cache: PathBuf,
     component: ComponentId,
     layout: Layout,
     plan: Digest32,
 }
 
-impl Builder {
-    /// Begins or continues building: writes the plan if there is none, removes what a killed build left half-written.
-    ///
-    /// # Errors
-    /// [`CacheError::ForeignPlan`] when the folder holds another plan, [`CacheError::Sealed`] when nothing is left to
-    /// build, [`CacheError::Mismatch`] or [`CacheError::Unplanned`] for a teacher without its latents and text.
-    pub fn begin(cache: &Path, plan: &Plan) -> Result<Self, CacheError> {
-        let component = plan.component();
-        plan.validate().map_err(|source| CacheError::Plan {
-            place: format!("plan of {component}"),
-            source,
-        })?;
-        let source = FolderSource::new(cache);
-        let bytes = plan.to_bytes()?;
-        let layout = layout(&source, plan)?;
-        let folder = cache.join(component.to_string());
-        match component_state(cache, plan)? {
-            ComponentState::Sealed(_) => return Err(CacheError::Sealed { component }),
-            ComponentState::Foreign { plan } => {
-                let (found, wanted) = (sha256(plan.as_bytes()).to_string(), sha256(&bytes).to_string());
-                return Err(CacheError::ForeignPlan {
-                    component,
-                    found,
-                    wanted,
-                });
-            }
-            ComponentState::Partial { .. } => remove_leftovers(&folder)?,
-            ComponentState::Absent => {
-                create_dir_durably(&folder)?;
-                remove_leftovers(&folder)?;
-                write_file(&folder.join(PLAN_FILE), &bytes)?;
-            }
-        }
-        Ok(Self {
-            cache: cache.to_owned(),
-            component,
-            layout,
-            plan: sha256(&bytes),
-        })
+impl Site {
+    fn folder(&self) -> PathBuf {
+        self.cache.join(self.component.to_string())
     }
 
-    /// The component.
-    #[must_use]
-    pub fn component(&self) -> &ComponentId {
-        &self.component
-    }
-
-    /// Which record lies where.
-    #[must_use]
-    pub fn layout(&self) -> &Layout {
-        &self.layout
-    }
-
-    /// The shards that are written: present, whole, and of this plan. (What is in them, the seal and verification tell.)
-    ///
-    /// # Errors
-    /// [`CacheError::Source`] when a file cannot be read at all.
-    pub fn done(&self) -> Result<Vec<u32>, CacheError> {
+    fn done(&self) -> Result<Vec<u32>, CacheError> {
         let source = FolderSource::new(&self.cache);
         let mut done = Vec::new();
         for shard in self.layout.shards() {
@@ -188,14 +154,78 @@ impl Builder {
             && header.tensors().len() == specs.len()
             && specs.iter().all(same))
     }
+}
+
+/// A component being built: by nobody else at the same time, until it is sealed, [ended](Builder::end) or dropped with
+/// all its writers.
+#[derive(Debug, Clone)]
+pub struct Builder {
+    site: Site,
+    lock: Arc<BuildLock>,
+}
+
+impl Builder {
+    /// Begins or continues building: writes the plan if there is none, removes what a killed build left half-written.
+    ///
+    /// # Errors
+    /// [`CacheError::ForeignPlan`] when the folder holds another plan, [`CacheError::Sealed`] when nothing is left to
+    /// build, [`CacheError::Busy`] while another build is at work on it, [`CacheError::Mismatch`] or [`CacheError::Unplanned`] for a teacher without its latents and text.
+    pub fn begin(cache: &Path, plan: &Plan) -> Result<Self, CacheError> {
+        let component = plan.component();
+        plan.validate().map_err(|source| CacheError::Plan {
+            place: format!("plan of {component}"),
+            source,
+        })?;
+        let source = FolderSource::new(cache);
+        let bytes = plan.to_bytes()?;
+        let layout = layout(&source, plan)?;
+        let folder = cache.join(component.to_string());
+        // Before a folder is made for it.
+        refuse_finished(component_state(cache, plan)?, &component, &bytes)?;
+        create_dir_durably(&folder)?;
+        let lock = Arc::new(BuildLock::acquire(&folder, &component)?);
+        // Again: another build may have ended since.
+        let begun = refuse_finished(component_state(cache, plan)?, &component, &bytes)?;
+        remove_leftovers(&folder)?;
+        if !begun {
+            write_file(&folder.join(PLAN_FILE), &bytes)?;
+        }
+        let site = Site {
+            cache: cache.to_owned(),
+            component,
+            layout,
+            plan: sha256(&bytes),
+        };
+        Ok(Self { site, lock })
+    }
+
+    /// The component.
+    #[must_use]
+    pub fn component(&self) -> &ComponentId {
+        &self.site.component
+    }
+
+    /// Which record lies where.
+    #[must_use]
+    pub fn layout(&self) -> &Layout {
+        &self.site.layout
+    }
+
+    /// The shards that are written: present, whole, and of this plan. (What is in them, the seal and verification tell.)
+    ///
+    /// # Errors
+    /// [`CacheError::Source`] when a file cannot be read at all.
+    pub fn done(&self) -> Result<Vec<u32>, CacheError> {
+        self.site.done()
+    }
 
     /// A writer of one shard.
     ///
     /// # Errors
     /// [`CacheError::OutOfRange`].
     pub fn shard(&self, index: u32) -> Result<ShardWriter, CacheError> {
-        let range = self.layout.shard(index)?;
-        let fields = self.layout.fields(range.start)?;
+        let range = self.site.layout.shard(index)?;
+        let fields = self.site.layout.fields(range.start)?;
         let buffers = fields
             .into_iter()
             .map(|(name, shape)| {
@@ -215,12 +245,19 @@ impl Builder {
         })
     }
 
-    /// Seals the component. See [`seal`].
+    /// Seals the component, which ends the build. See [`seal`].
     ///
     /// # Errors
     /// As [`seal`].
     pub fn seal(&self) -> Result<Seal, CacheError> {
-        seal(&self.cache, &self.component)
+        let seal = self.site.seal()?;
+        self.end();
+        Ok(seal)
+    }
+
+    /// Ends the build: others may go on with it. Its writers write nothing any more.
+    pub fn end(&self) {
+        self.lock.release();
     }
 }
 
@@ -260,13 +297,13 @@ impl ShardWriter {
     /// has; [`CacheError::NotFinite`] naming the record.
     pub fn put(&mut self, field: &str, values: &[f32]) -> Result<(), CacheError> {
         let shard = self.range.index;
-        let component = self.builder.component.clone();
+        let component = self.builder.site.component.clone();
         let wrong = |reason: String| CacheError::Shard {
             component: component.clone(),
             shard,
             reason,
         };
-        let stored = self.builder.layout.dtype();
+        let stored = self.builder.site.layout.dtype();
         let dtype = Dtype::from(stored);
         let Some((name, entry)) = self.fields.iter_mut().find(|(name, _)| **name == field) else {
             return Err(wrong(format!("there is no field {field:?}")));
@@ -287,7 +324,7 @@ impl ShardWriter {
             return Err(CacheError::NotFinite {
                 component,
                 field: field.to_owned(),
-                entry: self.builder.layout.name(record)?,
+                entry: self.builder.site.layout.name(record)?,
                 index: at % per_record,
                 value: values[at],
                 dtype: dtype.name(),
@@ -308,23 +345,27 @@ impl ShardWriter {
             range,
             mut fields,
         } = self;
+        let Builder { site, lock } = builder;
         let wrong = |reason: String| CacheError::Shard {
-            component: builder.component.clone(),
+            component: site.component.clone(),
             shard: range.index,
             reason,
         };
-        let specs = builder.layout.tensors(range)?;
+        if !lock.is_held() {
+            return Err(wrong("its build was ended before it was written".to_owned()));
+        }
+        let specs = site.layout.tensors(range)?;
         let records = range.start..range.start + u64::from(range.records);
         let mut data: Vec<Vec<u8>> = Vec::with_capacity(specs.len());
         for spec in &specs {
             let bytes = match spec.name.as_str() {
                 KEY => records
                     .clone()
-                    .map(|r| Ok(builder.layout.key(r)?.0))
+                    .map(|r| Ok(site.layout.key(r)?.0))
                     .collect::<Result<Vec<_>, CacheError>>()?
                     .concat(),
-                SEED => draws(&builder.layout, records.clone(), |draw| draw.seed.to_le_bytes())?,
-                TIMESTEP => draws(&builder.layout, records.clone(), |draw| {
+                SEED => draws(&site.layout, records.clone(), |draw| draw.seed.to_le_bytes())?,
+                TIMESTEP => draws(&site.layout, records.clone(), |draw| {
                     i64::from(draw.timestep).to_le_bytes()
                 })?,
                 name => fields.remove(name).map(|field| field.bytes).unwrap_or_default(),
@@ -340,9 +381,9 @@ impl ShardWriter {
             data.push(bytes);
         }
         let (header, order) =
-            layout_header(&specs, &metadata(builder.plan, range.index)).map_err(|error| wrong(error.to_string()))?;
+            layout_header(&specs, &metadata(site.plan, range.index)).map_err(|error| wrong(error.to_string()))?;
         let file = shard_file(range.index);
-        let path = builder.cache.join(builder.component.to_string()).join(&file);
+        let path = site.folder().join(&file);
         let mut hasher = blake3::Hasher::new();
         let parts = || std::iter::once(&header).chain(order.iter().map(|&i| &data[i]));
         write_atomic(&path, |writer| {
@@ -388,56 +429,66 @@ fn largest_finite(dtype: StorageDtype) -> f32 {
 ///
 /// # Errors
 /// [`CacheError::Shard`] naming a shard that is missing, damaged or of another plan; [`CacheError::Unsealed`] when a
-/// teacher's latents or text are not sealed yet; [`CacheError::Sealed`] when there is a seal already.
+/// teacher's latents or text are not sealed yet; [`CacheError::Sealed`] when there is a seal already;
+/// [`CacheError::Busy`] while it is being built.
 pub fn seal(cache: &Path, component: &ComponentId) -> Result<Seal, CacheError> {
     let source = FolderSource::new(cache);
     let (plan, bytes) = read_plan(&source, component)?;
-    match read_seal(&source, component) {
-        Err(CacheError::Unsealed { .. }) => {}
-        Ok(_) => {
-            return Err(CacheError::Sealed {
-                component: component.clone(),
-            });
-        }
-        Err(error) => return Err(error),
-    }
-    let builder = Builder {
+    let site = Site {
         cache: cache.to_owned(),
         component: component.clone(),
         layout: layout(&source, &plan)?,
         plan: sha256(&bytes),
     };
-    let dependencies = match component {
-        ComponentId::Teacher(_) => Some(Dependencies {
-            latents: sha256(&read_seal(&source, &ComponentId::Latents)?.1),
-            text: sha256(&read_seal(&source, &ComponentId::Text)?.1),
-        }),
-        _ => None,
-    };
-    let mut shards = Vec::with_capacity(builder.layout.shard_count() as usize);
-    for range in builder.layout.shards() {
-        let file = shard_file(range.index);
-        let wrong = |reason: String| CacheError::Shard {
-            component: component.clone(),
-            shard: range.index,
-            reason,
-        };
-        let path = component.file(&file);
-        let (header, size) = read_header(&source, &path).map_err(|problem| wrong(problem.to_string()))?;
-        if !builder.belongs(&header, range)? {
-            return Err(wrong(format!("{path} is of another plan; remove it and build again")));
+    let _lock = BuildLock::acquire(&site.folder(), component)?;
+    site.seal()
+}
+
+impl Site {
+    fn seal(&self) -> Result<Seal, CacheError> {
+        let source = FolderSource::new(&self.cache);
+        let component = &self.component;
+        match read_seal(&source, component) {
+            Err(CacheError::Unsealed { .. }) => {}
+            Ok(_) => {
+                return Err(CacheError::Sealed {
+                    component: component.clone(),
+                });
+            }
+            Err(error) => return Err(error),
         }
-        let blake3 = hash_shard(&source, &path, size).map_err(|error| wrong(error.to_string()))?;
-        shards.push(ShardInfo {
-            file,
-            bytes: size,
-            records: range.records,
-            blake3,
-        });
+        let dependencies = match component {
+            ComponentId::Teacher(_) => Some(Dependencies {
+                latents: sha256(&read_seal(&source, &ComponentId::Latents)?.1),
+                text: sha256(&read_seal(&source, &ComponentId::Text)?.1),
+            }),
+            _ => None,
+        };
+        let mut shards = Vec::with_capacity(self.layout.shard_count() as usize);
+        for range in self.layout.shards() {
+            let file = shard_file(range.index);
+            let wrong = |reason: String| CacheError::Shard {
+                component: component.clone(),
+                shard: range.index,
+                reason,
+            };
+            let path = component.file(&file);
+            let (header, size) = read_header(&source, &path).map_err(|problem| wrong(problem.to_string()))?;
+            if !self.belongs(&header, range)? {
+                return Err(wrong(format!("{path} is of another plan")));
+            }
+            let blake3 = hash_shard(&source, &path, size).map_err(|error| wrong(error.to_string()))?;
+            shards.push(ShardInfo {
+                file,
+                bytes: size,
+                records: range.records,
+                blake3,
+            });
+        }
+        let seal = Seal::new(component, self.plan, shards, dependencies);
+        write_file(&self.folder().join(SEAL_FILE), &seal.to_bytes()?)?;
+        Ok(seal)
     }
-    let seal = Seal::new(component, builder.plan, shards, dependencies);
-    write_file(&cache.join(component.to_string()).join(SEAL_FILE), &seal.to_bytes()?)?;
-    Ok(seal)
 }
 
 fn write_file(path: &Path, bytes: &[u8]) -> Result<(), CacheError> {
@@ -450,7 +501,7 @@ fn write_file(path: &Path, bytes: &[u8]) -> Result<(), CacheError> {
 fn remove_leftovers(folder: &Path) -> Result<(), CacheError> {
     for entry in fs::read_dir(folder).map_err(IoError::system("list", folder))? {
         let entry = entry.map_err(IoError::system("list", folder))?;
-        if entry.file_name().to_string_lossy().starts_with(TEMPORARY_PREFIX) {
+        if entry.file_name().to_string_lossy().starts_with(TEMPORARY_PREFIX) && entry.file_name() != LOCK_FILE {
             let path = entry.path();
             fs::remove_file(&path).map_err(IoError::system("remove", &path))?;
         }

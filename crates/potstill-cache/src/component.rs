@@ -9,6 +9,9 @@ use crate::error::CacheError;
 pub const PLAN_FILE: &str = "plan.json";
 /// Name of a component's seal in its folder.
 pub const SEAL_FILE: &str = "seal.json";
+/// Name of the file that a build locks in the component's folder.
+#[cfg(feature = "fs")]
+pub(crate) const LOCK_FILE: &str = ".potstill-build.lock";
 /// Longest teacher id: it is a folder's name and stands in messages.
 const MAX_ID: usize = 64;
 

@@ -29,32 +29,28 @@ pub enum CacheError {
         reason: String,
     },
     /// A name that no component has.
-    #[error("{component:?} is no component of a cache; use latents, text or teachers/<id>")]
+    #[error("{component:?} is no component of a cache")]
     NoSuchComponent {
         /// The name given.
         component: String,
     },
     /// The folder holds nothing of a cache.
-    #[error(
-        "there is no cache here: neither latents nor text nor teachers have a plan; build one with `potstill cache build`"
-    )]
+    #[error("there is no cache here: neither latents nor text nor teachers have a plan")]
     NoCache,
     /// A component without a seal.
-    #[error(
-        "{component} has no seal: it was not built to its end; run `potstill cache build` again, or `potstill cache seal`"
-    )]
+    #[error("{component} has no seal: it was not built to its end")]
     Unsealed {
         /// The component.
         component: ComponentId,
     },
     /// A component without a plan.
-    #[error("{component} has no plan; build it with `potstill cache build`")]
+    #[error("{component} has no plan")]
     Unplanned {
         /// The component.
         component: ComponentId,
     },
     /// Two documents that belong together do not.
-    #[error("{component} was made for another {what}: it says {expected}, but {other} is {found}; {remedy}")]
+    #[error("{component} was made for another {what}: it says {expected}, but {other} is {found}")]
     Mismatch {
         /// The component that refers.
         component: ComponentId,
@@ -70,9 +66,7 @@ pub enum CacheError {
         remedy: &'static str,
     },
     /// A component with another plan than the one to build.
-    #[error(
-        "{component} holds a cache with another plan ({found}, wanted {wanted}); remove the folder or choose another cache folder"
-    )]
+    #[error("{component} holds a cache with another plan ({found}, wanted {wanted})")]
     ForeignPlan {
         /// The component.
         component: ComponentId,
@@ -82,14 +76,22 @@ pub enum CacheError {
         wanted: String,
     },
     /// A sealed component is immutable.
-    #[error("{component} is sealed and cannot be written; remove its folder to build it again")]
+    #[error("{component} is sealed and cannot be written")]
     Sealed {
         /// The component.
         component: ComponentId,
     },
+    /// Another build is at work on the component.
+    #[error("{component} is being built by {}", process_name(*process))]
+    Busy {
+        /// The component.
+        component: ComponentId,
+        /// The process that builds it, where it said so.
+        process: Option<u32>,
+    },
     /// A NaN or infinity among what was to be written.
     #[error(
-        "{component}: {field} of {entry} has the value {value} at {index}, which {dtype} cannot hold as a finite number; look at the model, or store f32"
+        "{component}: {field} of {entry} has the value {value} at {index}, which {dtype} cannot hold as a finite number"
     )]
     NotFinite {
         /// The component.
@@ -152,10 +154,41 @@ impl CacheError {
             Self::Mismatch { .. } => "mismatch",
             Self::ForeignPlan { .. } => "foreign-plan",
             Self::Sealed { .. } => "sealed",
+            Self::Busy { .. } => "busy",
             Self::NotFinite { .. } => "not-finite",
             Self::Shard { .. } => "shard",
             Self::OutOfRange { .. } => "out-of-range",
             Self::MixedShapes { .. } => "mixed-shapes",
         }
     }
+
+    /// What to do about it, where that is known: a sentence with its full stop.
+    #[must_use]
+    pub fn remedy(&self) -> Option<String> {
+        let remedy = match self {
+            Self::Source(error) => error.remedy(),
+            Self::Json { .. } => "Remove that file and run `potstill cache build` again.",
+            Self::Shard { .. } => "Remove that shard's file and run `potstill cache build` again.",
+            Self::Plan { place, .. } => return Some(format!("Remove the folder of {place} and build it again.")),
+            Self::NoSuchComponent { .. } => "Use latents, text or teachers/<id>.",
+            Self::NoCache => {
+                "Name the folder that has latents, text and teachers in it, or make one with `potstill cache build RECIPE`."
+            }
+            Self::Unsealed { .. } => "Run `potstill cache build` again with its recipe: it goes on where it stopped.",
+            Self::Unplanned { .. } => "Build it with `potstill cache build`.",
+            Self::Mismatch { remedy, .. } => remedy,
+            Self::ForeignPlan { .. } => "Remove the folder, or set cache.dir to another one.",
+            Self::Sealed { .. } => "Remove its folder to build it again.",
+            Self::Busy { .. } => {
+                "Wait until that build has ended, then run the same command again: what is complete is kept. Several builds may run at once when each builds another part (--only)."
+            }
+            Self::NotFinite { .. } => "Look at the model, or set cache.dtype to \"f32\".",
+            _ => return None,
+        };
+        Some(remedy.to_owned())
+    }
+}
+
+fn process_name(process: Option<u32>) -> String {
+    process.map_or_else(|| "another process".to_owned(), |id| format!("process {id}"))
 }

@@ -440,6 +440,6 @@ fn check_reference(plan: &TeacherPlan, what: &'static str, expected: Digest32, o
         expected: expected.to_string().into(),
         other: format!("that of {}", other.component()),
         found: found.to_string().into(),
-        remedy: "build this teacher again, or bring back the component that it was built on",
+        remedy: "Build this teacher again, or bring back the component that it was built on.",
     })
 }

@@ -21,6 +21,8 @@ mod verify;
 mod builder;
 #[cfg(feature = "fs")]
 mod folder;
+#[cfg(feature = "fs")]
+mod lock;
 
 pub use canonical::{canonical_json, sha256};
 pub use component::{ComponentId, PLAN_FILE, SEAL_FILE, shard_file};

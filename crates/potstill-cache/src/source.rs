@@ -42,7 +42,7 @@ pub enum SourceError {
         limit: u64,
     },
     /// A symbolic link: followed, it could lead out of the cache.
-    #[error("{path} is a symbolic link, and links are not followed; put the file itself there")]
+    #[error("{path} is a symbolic link, and links are not followed")]
     Link {
         /// The file, relative to the cache.
         path: String,
@@ -55,6 +55,20 @@ pub enum SourceError {
         /// What the system said.
         reason: String,
     },
+}
+
+impl SourceError {
+    /// What to do about it: a sentence with its full stop.
+    #[must_use]
+    pub fn remedy(&self) -> &'static str {
+        match self {
+            Self::Missing { .. } => "Copy it from where the cache came from, or build the component again.",
+            Self::TooShort { .. } => "Copy the file again, and leave the cache alone while it is read.",
+            Self::TooLarge { .. } => "This is no such file of a cache: copy it again, or build the component again.",
+            Self::Link { .. } => "Put the file itself there.",
+            Self::Failed { .. } => "Look at the file's permissions and the disk.",
+        }
+    }
 }
 
 /// The files of a cache. Paths are relative to it, with `/` between the parts.

@@ -67,7 +67,7 @@ fn a_killed_build_resumes_shard_by_shard() {
     // 40 square views in shards of 16, 16 and 8, then 2 wide ones.
     let ranges: Vec<_> = builder.layout().shards().map(|r| (r.start, r.records)).collect();
     assert_eq!(ranges, [(0, 16), (16, 16), (32, 8), (40, 2)]);
-    let write = |index: u32| {
+    let write = |builder: &Builder, index: u32| {
         let mut writer = builder.shard(index).unwrap();
         let range = writer.range();
         let n = VALUES * if index == 3 { 2 } else { 1 };
@@ -77,8 +77,9 @@ fn a_killed_build_resumes_shard_by_shard() {
         writer.put("latents", &values).unwrap();
         writer.finish().unwrap()
     };
-    write(2);
-    let first = write(0);
+    write(&builder, 2);
+    let first = write(&builder, 0);
+    drop(builder);
     let state = |folder: &std::path::Path| component_state(folder, &plan).unwrap();
     assert_eq!(
         state(folder.path()),
@@ -98,7 +99,7 @@ fn a_killed_build_resumes_shard_by_shard() {
     assert_eq!(resumed.done().unwrap(), [0]);
     assert!(matches!(resumed.seal(), Err(CacheError::Shard { shard: 1, .. })));
     for index in [1, 2, 3] {
-        write(index);
+        write(&resumed, index);
     }
     let sealed = resumed.seal().unwrap();
     assert_eq!(sealed.shards[0], first);
@@ -122,6 +123,36 @@ fn a_killed_build_resumes_shard_by_shard() {
         Builder::begin(folder.path(), &other),
         Err(CacheError::ForeignPlan { .. })
     ));
+}
+
+#[test]
+fn a_component_is_built_by_one_at_a_time() {
+    let folder = tempfile::tempdir().unwrap();
+    let plan = Plan::Latents(latents_plan(2));
+    let builder = Builder::begin(folder.path(), &plan).unwrap();
+    let busy = |result: Result<(), CacheError>| matches!(result, Err(CacheError::Busy { process: Some(_), .. }));
+    assert!(busy(Builder::begin(folder.path(), &plan).map(drop)));
+    assert!(busy(seal(folder.path(), &ComponentId::Latents).map(drop)));
+    // Another component is another matter.
+    let text = Builder::begin(folder.path(), &Plan::Text(text_plan())).unwrap();
+
+    // What is being written is left alone, and a writer of a build that has ended writes nothing.
+    let temporary = folder.path().join("latents/.potstill-abc.tmp");
+    fs::write(&temporary, b"half").unwrap();
+    assert!(Builder::begin(folder.path(), &plan).is_err() && temporary.exists());
+    let mut late = builder.shard(0).unwrap();
+    late.put("latents", &latent(0, 2 * VALUES)).unwrap();
+    builder.end();
+    let next = Builder::begin(folder.path(), &plan).unwrap();
+    assert!(!temporary.exists());
+    assert!(matches!(late.finish(), Err(CacheError::Shard { shard: 0, .. })));
+    assert_eq!(next.done().unwrap(), Vec::<u32>::new());
+    drop((next, text));
+    let left: Vec<_> = fs::read_dir(folder.path().join("latents"))
+        .unwrap()
+        .map(|entry| entry.unwrap().file_name())
+        .collect();
+    assert_eq!(left, ["plan.json"]);
 }
 
 #[test]
@@ -190,7 +221,8 @@ fn components_that_do_not_belong_together_are_refused() {
     else {
         panic!("{error}")
     };
-    assert!(error.to_string().contains("latents") && error.to_string().contains("build this teacher again"));
+    assert!(error.to_string().contains("latents"));
+    assert!(error.remedy().unwrap().contains("Build this teacher again"));
 
     // Latents with the same plan but built again to other bytes: the teacher's seal names the old ones.
     let good = latents_plan(40);

@@ -51,15 +51,20 @@ const store: ComponentStore = {
     };
   },
   seal: () => writeFile(join(cache, 'text', 'seal.json'), '{}'),
+  end: () => {
+    ended += 1;
+  },
 };
 
 let cache: string;
 let produced: number[];
 let disposed: number;
+let ended: number;
 beforeEach(async () => {
   cache = await mkdtemp(join(tmpdir(), 'potstill-build-'));
   produced = [];
   disposed = 0;
+  ended = 0;
 });
 afterEach(() => rm(cache, { recursive: true }));
 
@@ -93,12 +98,12 @@ describe('buildComponent', () => {
     const text = (name: string): Promise<string> => readFile(join(cache, 'text', name), 'utf8');
     expect(await Promise.all([0, 1, 2].map((shard) => text(shardFile(shard))))).toEqual(['0,1', '2,3', '4']);
     expect(await run(build(0))).toMatchObject({ computed: 0 });
-    expect(disposed).toBe(1);
+    expect([disposed, ended]).toEqual([1, 1]);
   });
 
   it('goes on after a kill with the shards that are whole', async () => {
     await expect(run(build(3))).rejects.toThrow('killed');
-    expect(disposed).toBe(1);
+    expect([disposed, ended]).toEqual([1, 1]);
     produced = [];
     expect(await run(build())).toMatchObject({ computed: 3 });
     expect(produced).toEqual([2, 3, 4]);

@@ -1,7 +1,7 @@
-import type { Progress } from '../../progress.ts';
+import type { Progress, ProgressTask } from '../../progress.ts';
 import { componentName, componentState, recordCount } from '../component.ts';
 import type { Plan } from '../plan/types.ts';
-import type { ComponentStore, ShardWriter } from './store.ts';
+import type { ComponentStore, ShardState, ShardWriter } from './store.ts';
 
 /** Computes the records of one component; the only model on the device while it lives. */
 export interface Producer {
@@ -36,7 +36,7 @@ export interface ComponentOutcome {
  * Builds what is missing of a component, shard by shard, and seals it. A sealed component of the same plan is left alone;
  * shards that an interrupted build left are checked and kept; a component of another plan is refused.
  *
- * @throws PotstillError `ERR_CACHE_FOREIGN` and what loading, computing and writing give; the signal's reason when it is
+ * @throws PotstillError `ERR_CACHE_FOREIGN`; `ERR_CACHE_BUSY` while another build is at work on it; and what loading, computing and writing give; the signal's reason when it is
  *   aborted, with every finished shard on disk
  */
 export async function buildComponent(
@@ -47,25 +47,40 @@ export async function buildComponent(
 ): Promise<ComponentOutcome> {
   const outcome = { name: componentName(plan), records: recordCount(plan) };
   if ((await componentState(cache, plan)) === 'sealed') return { ...outcome, computed: 0 };
-  const missing = (await store.begin(cache, plan)).filter(({ whole }) => !whole);
-  const computed = missing.reduce((sum, { from, to }) => sum + to - from, 0);
-  if (missing.length > 0) {
-    using task = progress.start(label, { total: computed, unit });
-    const producer = await open();
-    try {
-      for (const { index, from, to } of missing) {
-        signal.throwIfAborted();
-        const shard = store.createShard(plan, index);
-        await producer.produce(from, to, shard, (records) => {
-          task.advance(records);
-          signal.throwIfAborted();
-        });
-        await shard.finish();
-      }
-    } finally {
-      producer.dispose();
+  const shards = await store.begin(cache, plan);
+  try {
+    const missing = shards.filter(({ whole }) => !whole);
+    const computed = missing.reduce((sum, { from, to }) => sum + to - from, 0);
+    if (missing.length > 0) {
+      using task = progress.start(label, { total: computed, unit });
+      await produceShards({ plan, open }, missing, store, task, signal);
     }
+    await store.seal(plan);
+    return { ...outcome, computed };
+  } finally {
+    store.end(plan);
   }
-  await store.seal(plan);
-  return { ...outcome, computed };
+}
+
+async function produceShards(
+  { plan, open }: Pick<ComponentBuild, 'plan' | 'open'>,
+  missing: readonly ShardState[],
+  store: ComponentStore,
+  task: ProgressTask,
+  signal: AbortSignal,
+): Promise<void> {
+  const producer = await open();
+  try {
+    for (const { index, from, to } of missing) {
+      signal.throwIfAborted();
+      const shard = store.createShard(plan, index);
+      await producer.produce(from, to, shard, (records) => {
+        task.advance(records);
+        signal.throwIfAborted();
+      });
+      await shard.finish();
+    }
+  } finally {
+    producer.dispose();
+  }
 }

@@ -25,10 +25,17 @@ export interface ShardState {
 
 /** How components are written. The files are Rust's; what is computed, and in which order, is decided here. */
 export interface ComponentStore {
-  /** Makes the component's folder, writes the plan, removes what a killed build left, and says which shards are there. */
+  /**
+   * Makes the component's folder, writes the plan, removes what a killed build left, and says which shards are there.
+   * Nobody else can build the component until {@link end}.
+   *
+   * @throws PotstillError `ERR_CACHE_BUSY` while another build is at work on it
+   */
   begin(cache: string, plan: Plan): Promise<readonly ShardState[]>;
   /** Of a component that was begun. */
   createShard(plan: Plan, index: number): ShardWriter;
   /** Writes the seal over all shards. */
   seal(plan: Plan): Promise<void>;
+  /** Ends the build of a component that was begun, sealed or not. */
+  end(plan: Plan): void;
 }

@@ -6,6 +6,7 @@ use super::report::Severity::{Error, Warning};
 const REBUILD: &str = "remove the component's folder and build it again";
 const RESTORE: &str =
     "copy the file again from where the cache came from, or remove it and its seal.json and build again";
+const RESEAL: &str = "remove seal.json and run `potstill cache build` again: it looks at the shards and seals them";
 const RESUME: &str = "run `potstill cache build` again: it continues where it stopped";
 const REBUILD_TEACHER: &str =
     "build this teacher again on the latents and text at hand, or bring back those it was built on";
@@ -27,11 +28,11 @@ kinds! {
     /// The shards and the seal agree on another plan than the one that lies there.
     PLAN_EDITED = "plan-edited", Error, true, "bring back the original plan.json, or build the component again";
     /// The seal names another plan than the shards and the plan.json do.
-    SEAL_FOREIGN = "seal-of-another-plan", Error, true, "remove seal.json and run `potstill cache seal`";
+    SEAL_FOREIGN = "seal-of-another-plan", Error, true, RESEAL;
     /// No seal.
     UNSEALED = "unsealed", Error, true, RESUME;
     /// A seal that is none.
-    SEAL_INVALID = "seal-invalid", Error, true, "remove seal.json and run `potstill cache seal`";
+    SEAL_INVALID = "seal-invalid", Error, true, RESEAL;
     /// The seal lists other shards than the plan has.
     SEAL_COVERAGE = "seal-coverage", Error, true, RESUME;
     /// A teacher without latents or text, or made for others.

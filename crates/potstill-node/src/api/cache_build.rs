@@ -34,7 +34,7 @@ pub struct CacheBuilder {
 }
 
 /// Begins or continues building the component of a plan: writes `plan.json` if there is none, removes what a killed build
-/// left half-written, and looks which shards are there.
+/// left half-written, and looks which shards are there. Nobody else can build it until it is sealed or ended.
 #[napi(ts_return_type = "Promise<Outcome<CacheBuilder>>", catch_unwind)]
 pub fn begin_cache(env: &Env, cache: String, plan: String) -> napi::Result<Object<'_>> {
     run_job(env, "cache", move || begin(cache, &plan))
@@ -74,7 +74,7 @@ impl CacheBuilder {
         }))
     }
 
-    /// Reads every shard and writes `seal.json`.
+    /// Reads every shard and writes `seal.json`, which ends the build.
     #[napi(ts_return_type = "Promise<Outcome<undefined>>", catch_unwind)]
     pub fn seal<'env>(&self, env: &'env Env) -> napi::Result<Object<'env>> {
         let (cache, builder) = (self.cache.clone(), self.builder.clone());
@@ -82,6 +82,12 @@ impl CacheBuilder {
             builder.seal().map_err(cache_error(&cache))?;
             Ok(())
         })
+    }
+
+    /// Ends the build: another one may go on with it. After sealing it does nothing.
+    #[napi(catch_unwind)]
+    pub fn end(&self) {
+        self.builder.end();
     }
 }
 

@@ -17,11 +17,19 @@ pub fn cache_error(cache: &str) -> impl Fn(CacheError) -> OpError + '_ {
             CacheError::Mismatch { .. } | CacheError::ForeignPlan { .. } => "ERR_CACHE_FOREIGN",
             CacheError::NotFinite { .. } => "ERR_CACHE_NOT_FINITE",
             CacheError::Shard { .. } => "ERR_CACHE_SHARD",
+            CacheError::Busy { .. } => "ERR_CACHE_BUSY",
             _ => "ERR_CACHE",
         };
         match error {
             CacheError::Io(error) => error.into(),
-            other => OpError::input(code, other).at(cache),
+            other => {
+                let remedy = other.remedy();
+                let error = OpError::input(code, other).at(cache);
+                match remedy {
+                    Some(remedy) => error.remedy(remedy),
+                    None => error,
+                }
+            }
         }
     }
 }

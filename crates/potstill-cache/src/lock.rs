@@ -1,0 +1,183 @@
+//! One build at a time in a component's folder.
+
+use std::fs::{self, File, OpenOptions, TryLockError};
+use std::io::{ErrorKind, Read, Seek, Write};
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
+
+use potstill_io::IoError;
+
+use crate::component::{ComponentId, LOCK_FILE};
+use crate::error::CacheError;
+use crate::source::SourceError;
+
+/// Longest process number that is read from a lock file, in bytes.
+const MAX_PID: u64 = 20;
+
+/// A lock of the operating system on a file in the folder: it ends with the process that holds it, however that ends. What a
+/// killed build leaves is a file that nobody holds.
+#[derive(Debug)]
+pub(crate) struct BuildLock {
+    path: PathBuf,
+    /// Gone once released.
+    file: Mutex<Option<File>>,
+}
+
+impl BuildLock {
+    /// Locks an existing folder. On file systems that know no locks the folder is not protected.
+    ///
+    /// # Errors
+    /// [`CacheError::Busy`] when another build holds it; [`CacheError::Io`].
+    pub fn acquire(folder: &Path, component: &ComponentId) -> Result<Self, CacheError> {
+        let path = folder.join(LOCK_FILE);
+        loop {
+            // Followed, it would be emptied wherever it leads to.
+            if fs::symlink_metadata(&path).is_ok_and(|found| found.is_symlink()) {
+                let path = component.file(LOCK_FILE);
+                return Err(SourceError::Link { path }.into());
+            }
+            let mut file = OpenOptions::new()
+                .read(true)
+                .write(true)
+                .create(true)
+                .truncate(false)
+                .open(&path)
+                .map_err(IoError::system("open", &path))?;
+            match file.try_lock() {
+                Ok(()) => {}
+                Err(TryLockError::WouldBlock) => {
+                    return Err(CacheError::Busy {
+                        component: component.clone(),
+                        process: process_in(&file),
+                    });
+                }
+                Err(TryLockError::Error(error)) if error.kind() == ErrorKind::Unsupported => {}
+                Err(TryLockError::Error(error)) => return Err(IoError::system("lock", &path)(error).into()),
+            }
+            // Whoever held it before may have removed it after it was opened here: then the lock is on a file without a name.
+            if !is_at(&file, &path) {
+                continue;
+            }
+            file.set_len(0)
+                .and_then(|()| file.rewind())
+                .and_then(|()| writeln!(file, "{}", std::process::id()))
+                .map_err(IoError::system("write", &path))?;
+            return Ok(Self {
+                path,
+                file: Mutex::new(Some(file)),
+            });
+        }
+    }
+
+    /// Is it held still?
+    pub fn is_held(&self) -> bool {
+        self.file.lock().unwrap_or_else(PoisonError::into_inner).is_some()
+    }
+
+    /// Gives the folder to others. Again: nothing.
+    pub fn release(&self) {
+        let mut file = self.file.lock().unwrap_or_else(PoisonError::into_inner);
+        if file.is_some() && cfg!(unix) {
+            // Before the lock goes, or it might be another's. A file that stays locks nobody out.
+            let _ = fs::remove_file(&self.path);
+        }
+        *file = None;
+    }
+}
+
+impl Drop for BuildLock {
+    fn drop(&mut self) {
+        self.release();
+    }
+}
+
+fn process_in(file: &File) -> Option<u32> {
+    let mut text = String::new();
+    file.take(MAX_PID).read_to_string(&mut text).ok()?;
+    text.trim().parse().ok()
+}
+
+#[cfg(unix)]
+fn is_at(file: &File, path: &Path) -> bool {
+    use std::os::unix::fs::MetadataExt;
+    match (file.metadata(), fs::symlink_metadata(path)) {
+        (Ok(a), Ok(b)) => (a.dev(), a.ino()) == (b.dev(), b.ino()),
+        _ => false,
+    }
+}
+
+/// Elsewhere the file is never removed.
+#[cfg(not(unix))]
+fn is_at(_: &File, _: &Path) -> bool {
+    true
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::atomic::{AtomicU32, Ordering};
+
+    #[test]
+    fn only_one_holds_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let lock = BuildLock::acquire(folder.path(), &ComponentId::Text).unwrap();
+        let error = BuildLock::acquire(folder.path(), &ComponentId::Text).unwrap_err();
+        assert!(
+            matches!(error, CacheError::Busy { process: Some(pid), .. } if pid == std::process::id()),
+            "{error}"
+        );
+        lock.release();
+        assert!(!lock.is_held());
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0);
+        BuildLock::acquire(folder.path(), &ComponentId::Text).unwrap();
+    }
+
+    #[test]
+    fn what_a_killed_build_left_is_taken_over() {
+        let folder = tempfile::tempdir().unwrap();
+        fs::write(
+            folder.path().join(LOCK_FILE),
+            "4194304999\nlonger than any process number",
+        )
+        .unwrap();
+        let lock = BuildLock::acquire(folder.path(), &ComponentId::Text).unwrap();
+        let written = fs::read_to_string(folder.path().join(LOCK_FILE)).unwrap();
+        assert_eq!(written, format!("{}\n", std::process::id()));
+        drop(lock);
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn a_link_is_not_followed() {
+        let folder = tempfile::tempdir().unwrap();
+        let precious = folder.path().join("precious");
+        fs::write(&precious, "kept").unwrap();
+        std::os::unix::fs::symlink(&precious, folder.path().join(LOCK_FILE)).unwrap();
+        let error = BuildLock::acquire(folder.path(), &ComponentId::Text).unwrap_err();
+        assert!(matches!(error, CacheError::Source(SourceError::Link { .. })), "{error}");
+        assert_eq!(fs::read(&precious).unwrap(), b"kept");
+    }
+
+    /// Locks are released by removing the file, while others are about to lock it.
+    #[test]
+    fn never_two_at_once() {
+        let folder = tempfile::tempdir().unwrap();
+        let (inside, entered) = (AtomicU32::new(0), AtomicU32::new(0));
+        std::thread::scope(|scope| {
+            for _ in 0..4 {
+                scope.spawn(|| {
+                    for _ in 0..500 {
+                        let Ok(lock) = BuildLock::acquire(folder.path(), &ComponentId::Text) else {
+                            continue;
+                        };
+                        assert_eq!(inside.fetch_add(1, Ordering::SeqCst), 0);
+                        entered.fetch_add(1, Ordering::SeqCst);
+                        inside.fetch_sub(1, Ordering::SeqCst);
+                        drop(lock);
+                    }
+                });
+            }
+        });
+        assert!(entered.load(Ordering::SeqCst) >= 500);
+    }
+}
