@@ -18,22 +18,25 @@ SUBJECTS = {
     "nature": ("Animals & Nature", "Food & Drink"),
     "people": ("Smileys & Emotion", "Activities"),
 }
-# Pictures that only the VAE sees: they make it a better coder and cost the UNets nothing.
-VAE_ONLY = ("Objects", "Travel & Places")
+# Pictures that the VAE sees besides: they make it a better coder.
+VAE_ALSO = ("Objects", "Travel & Places")
+# Pictures that the base's UNet sees besides, so that it draws instead of knowing its pictures by heart. They are not shipped:
+# export_images.py makes their folder.
+BASE_ALSO = ("Objects", "Travel & Places", "People & Body")
 HELD_OUT = 0.1  # of each category
 
 
-def load_entries(package: Path):
+def load_entries(package: Path, also=VAE_ALSO):
     """Named entries of the package as dicts {file, caption, category, subject, held_out}, sorted by file name.
 
-    `subject` is None for the pictures that only the VAE sees.
+    `subject` is None for the pictures of the categories in `also`.
     """
     table = json.loads((package / "emoji.json").read_text(encoding="utf-8"))
     subject_of = {category: subject for subject, names in SUBJECTS.items() for category in names}
     entries = []
     for row in table:
         category = row["category"]
-        if not row["has_img_google"] or (category not in subject_of and category not in VAE_ONLY):
+        if not row["has_img_google"] or (category not in subject_of and category not in also):
             continue
         entries.append({"file": row["image"], "caption": row["name"].lower(), "category": category,
                         "subject": subject_of.get(category), "held_out": False})
