@@ -1,6 +1,6 @@
 import { spawn } from 'node:child_process';
 import { createHash } from 'node:crypto';
-import { cpSync, existsSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { cpSync, existsSync, readdirSync, readFileSync, rmSync, truncateSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { loadEngine } from '../ts/native/index.ts';
@@ -54,6 +54,27 @@ describe('a cache', () => {
     expect(native, native.stderr).toMatchObject({ code: 0 });
     expect(wasm, wasm.stderr).toMatchObject({ code: 0 });
     expect(wasm.stdout).toBe(native.stdout);
+  });
+
+  test('lets go of a verification in WASM at Ctrl-C, which tells how far it is', async () => {
+    cpSync(at('cache'), at('large'), { recursive: true });
+    // No disk holds it, but every byte of it is read.
+    truncateSync(at('large', 'text', 'shard-00000.safetensors'), 2 ** 40);
+    const words = [MAIN, 'cache', 'verify', 'large', '--backend', 'wasm'];
+    const child = spawn(process.execPath, words, { cwd: project.folder, stdio: ['ignore', 'ignore', 'pipe'] });
+    let stderr = '';
+    const ended = new Promise((resolve) => child.on('close', resolve));
+    await new Promise<void>((resolve) => {
+      child.on('close', () => resolve());
+      child.stderr.setEncoding('utf8').on('data', (text: string) => {
+        stderr += text;
+        if (stderr.includes('verifying')) resolve();
+      });
+    });
+    child.kill('SIGINT');
+    expect(await ended, stderr).toBe(130);
+    expect(stderr).toMatch(/verifying {2}0%.*1\.10 TB/);
+    rmSync(at('large'), { recursive: true });
   });
 
   test.each(['native', 'wasm'])('with one changed bit is caught (%s)', async (backend) => {

@@ -1,4 +1,4 @@
-import { mkdtemp, readdir, readFile, rm, writeFile } from 'node:fs/promises';
+import { mkdir, mkdtemp, readdir, readFile, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
@@ -116,6 +116,13 @@ describe('the installed command', () => {
     const { code, stderr } = await potstill('recipe', 'check', 'bad.json');
     expect(code).toBe(2);
     expect(stderr).toContain('Did you mean "steps"?');
+  });
+
+  test('verifies in WASM, on a thread of its own', async () => {
+    await mkdir(join(folder, 'empty'), { recursive: true });
+    const { code, stderr } = await potstill('cache', 'verify', 'empty', '--backend', 'wasm');
+    expect(code).toBe(2);
+    expect(stderr).toContain('there is no cache here');
   });
 
   test('computes', async () => {

@@ -1,57 +1,48 @@
-import { readFileSync } from 'node:fs';
-import { inputError, PotstillError } from '../errors.ts';
-import { FolderSource } from './folder-source.ts';
+import { Worker } from 'node:worker_threads';
+import { PotstillError } from '../errors.ts';
 import type { ReportBytes } from './verify.ts';
+import type { VerifyMessage, VerifyRequest } from './wasm-messages.ts';
 
-/** What the WASM module exports, as far as it is used here. */
-interface WasmModule {
-  initSync(options: { readonly module: Uint8Array }): unknown;
-  verify(source: FolderSource, level: number, progress: ReportBytes): string;
-}
-
-/** Both levels that need no model. */
-const LEVEL = 2;
-
-let loaded: Promise<WasmModule> | undefined;
-
-/** Verifies a cache by the WASM module, on this thread. */
+/**
+ * Verifies a cache by the WASM module, on a thread of its own: WASM computes without a pause, and this thread has a Ctrl-C
+ * to hear and a terminal to write to.
+ *
+ * @throws PotstillError as the native backend; the signal's reason, at once, when it is aborted
+ */
 export async function verifyInWasm(cache: string, report: ReportBytes, signal?: AbortSignal): Promise<string> {
-  loaded ??= loadModule();
-  const wasm = await loaded;
-  using source = new FolderSource(cache);
+  signal?.throwIfAborted();
+  const worker = startWorker({ cache });
+  const { promise, resolve, reject } = settlement<string>();
+  const stop = (): void => reject(signal?.reason);
+  signal?.addEventListener('abort', stop);
+  worker.on('message', (message: VerifyMessage) => {
+    if (message.kind === 'progress') report(message.done, message.total);
+    else if (message.kind === 'report') resolve(message.json);
+    else reject(new PotstillError(message.error));
+  });
+  worker.on('error', reject);
+  worker.on('exit', (code) => reject(new Error(`the thread that verifies ended without a report (${code})`)));
   try {
-    const json = wasm.verify(source, LEVEL, report);
-    signal?.throwIfAborted();
-    return json;
-  } catch (thrown) {
-    throw asError(thrown, cache);
+    return await promise;
+  } finally {
+    signal?.removeEventListener('abort', stop);
+    await worker.terminate();
   }
 }
 
-async function loadModule(): Promise<WasmModule> {
-  const folder = new URL('../native/wasm/', import.meta.url);
-  try {
-    // Generated: it is not there when this file is type-checked on a fresh clone.
-    const wasm = (await import(new URL('potstill_wasm.js', folder).href)) as WasmModule;
-    wasm.initSync({ module: readFileSync(new URL('potstill_wasm_bg.wasm', folder)) });
-    return wasm;
-  } catch (cause) {
-    loaded = undefined;
-    throw new PotstillError({
-      code: 'ERR_WASM_MISSING',
-      kind: 'machine',
-      what: `the WASM module cannot be loaded: ${cause instanceof Error ? cause.message : String(cause)}`,
-      where: folder.pathname,
-      remedy: 'Install potstill again (in a clone: `npm run setup`).',
-      cause,
-    });
-  }
+/** Beside this file lies the worker's: JavaScript when built, TypeScript in a clone. */
+function startWorker(workerData: VerifyRequest): Worker {
+  const here = import.meta.url;
+  if (!here.endsWith('.ts')) return new Worker(new URL('./verify-worker.js', here), { workerData, execArgv: [] });
+  const starter = new URL('../../scripts/lib/ts-worker.mjs', here);
+  return new Worker(starter, { workerData, argv: [new URL('./verify-worker.ts', here).href], execArgv: [] });
 }
 
-/** The module throws errors whose message begins with a stable code. */
-function asError(thrown: unknown, cache: string): unknown {
-  if (!(thrown instanceof Error) || thrown instanceof PotstillError) return thrown;
-  const [, code, what] = /^([a-z][a-z-]*): ([\s\S]*)$/.exec(thrown.message) ?? [];
-  if (what === undefined) return thrown;
-  return inputError(code === 'no-cache' ? 'ERR_CACHE_MISSING' : 'ERR_CACHE', what, { where: cache });
+/** A promise with its ends, as `Promise.withResolvers` of later versions of Node. */
+function settlement<T>(): { promise: Promise<T>; resolve: (value: T) => void; reject: (reason: unknown) => void } {
+  let ends: { resolve: (value: T) => void; reject: (reason: unknown) => void } | undefined;
+  const promise = new Promise<T>((resolve, reject) => {
+    ends = { resolve, reject };
+  });
+  return { promise, ...(ends as NonNullable<typeof ends>) };
 }

@@ -4,6 +4,7 @@ import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { viewSafetensors } from '../../test/support/safetensors.ts';
 import { makeTinyProject, type TinyProject } from '../../test/support/tiny-project.ts';
 import { addon, loadEngine, unwrap } from '../native/index.ts';
+import { silentProgress, type TaskOptions } from '../progress.ts';
 import { buildCache } from './build-cache.ts';
 import { verifyCache } from './verify.ts';
 
@@ -169,8 +170,25 @@ describe('verifyCache', () => {
     await expect(verifyCache(project.recipeFile, { backend })).rejects.toMatchObject({ what: 'is not a folder' });
   });
 
-  it('ends when it is interrupted', async () => {
+  it.each(['native', 'wasm'] as const)('ends when it is interrupted (%s)', async (backend) => {
     const signal = AbortSignal.abort(new Error('stop'));
-    await expect(verifyCache(cache, { backend: 'native', signal })).rejects.toThrow('stop');
+    await expect(verifyCache(cache, { backend, signal })).rejects.toThrow('stop');
+  });
+
+  it('hears of progress and of an interruption while WASM computes', async () => {
+    const controller = new AbortController();
+    const totals: (number | undefined)[] = [];
+    const progress = {
+      ...silentProgress,
+      start: (label: string, options?: TaskOptions) => {
+        totals.push(options?.total);
+        controller.abort(new Error('stop'));
+        return silentProgress.start(label, options);
+      },
+    };
+    const options = { backend: 'wasm', progress, signal: controller.signal } as const;
+    await expect(verifyCache(cache, options)).rejects.toThrow('stop');
+    const { report } = await verifyCache(cache);
+    expect(totals).toEqual([report.components.reduce((sum, { bytes }) => sum + bytes, 0)]);
   });
 });

@@ -128,12 +128,23 @@ describe('potstill cache verify', () => {
     ['a folder that is no cache', () => [at('pictures')], 'there is no cache here'],
     ['a path that is not there', () => [at('nowhere')], 'no such folder'],
     ['recomputation, which is not built', () => [at('cache'), '--recompute', '8'], '--recompute is not built yet'],
+    ['a folder that is no cache, in WASM', () => [at('pictures'), '--backend', 'wasm'], 'there is no cache here'],
     ['an unknown backend', () => [at('cache'), '--backend', 'cuda'], 'cuda'],
   ])('exits with 2 for %s', async (_, words, what) => {
     const { code, stderr } = await cache('verify', ...words());
     expect(stderr).toContain(what);
     expect(code).toBe(2);
   });
+});
+
+it.each(['native', 'wasm'])('what is no cache is told in the same words by both backends (%s)', async (backend) => {
+  const { stderr } = await cache('verify', at('pictures'), '--backend', backend);
+  expect(stderr.split('\n')).toEqual([
+    'error: there is no cache here: neither latents nor text nor teachers have a plan [ERR_CACHE_MISSING]',
+    `  where: ${at('pictures')}`,
+    expect.stringMatching(/^ {2}do: {4}Name the folder that has latents, text and teachers in it, or make one with/),
+    '',
+  ]);
 });
 
 describe('potstill cache ls and stats', () => {

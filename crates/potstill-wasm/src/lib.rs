@@ -6,7 +6,7 @@
 mod noise;
 mod source;
 
-use js_sys::Function;
+use js_sys::{Error, Function, Reflect};
 use potstill_cache::{CacheError, Level, VerifyOptions};
 use wasm_bindgen::prelude::*;
 
@@ -33,19 +33,18 @@ pub fn version() -> String {
 /// `level` is 1 (structure) or 2 (and determinism). `progress(done, total)` is told bytes.
 ///
 /// # Errors
-/// An `Error` whose message begins with a stable code and a colon: `no-cache: …`, `unreadable: …`, `level: …`.
+/// An `Error` with a stable `code` (`no-cache`, `unreadable`, `level` …) and mostly a `remedy`.
 #[wasm_bindgen]
-pub fn verify(source: JsSource, level: u32, progress: Option<Function>) -> Result<String, JsError> {
+pub fn verify(source: JsSource, level: u32, progress: Option<Function>) -> Result<String, Error> {
     let level = match level {
         1 => Level::Structure,
         2 => Level::Determinism,
         _ => {
-            return Err(JsError::new(&format!(
-                "level: there is no level {level} here; use 1 or 2"
-            )));
+            let what = format!("there is no level {level} here");
+            return Err(failure("level", &what, Some("Use 1 or 2.")));
         }
     };
-    let failed = |error: CacheError| JsError::new(&format!("{}: {error}", error.code()));
+    let failed = |error: CacheError| failure(error.code(), &error.to_string(), error.remedy().as_deref());
     let tell = progress.map(|callback| {
         move |done: u64, total: u64| {
             // What the callback throws is its own affair: verification goes on.
@@ -62,5 +61,16 @@ pub fn verify(source: JsSource, level: u32, progress: Option<Function>) -> Resul
     };
     let report = potstill_cache::verify(&source, &options).map_err(failed)?;
     let json = report.to_json().map_err(failed)?;
-    String::from_utf8(json).map_err(|error| JsError::new(&format!("json: {error}")))
+    String::from_utf8(json).map_err(|error| failure("json", &error.to_string(), None))
+}
+
+fn failure(code: &str, what: &str, remedy: Option<&str>) -> Error {
+    let error = Error::new(what);
+    for (key, text) in [("code", Some(code)), ("remedy", remedy)] {
+        if let Some(text) = text {
+            // A new object takes any property.
+            let _ = Reflect::set(&error, &JsValue::from_str(key), &JsValue::from_str(text));
+        }
+    }
+    error
 }

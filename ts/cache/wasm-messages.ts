@@ -1,0 +1,14 @@
+import type { PotstillError } from '../errors.ts';
+
+/** What a verification's worker is to do. */
+export interface VerifyRequest {
+  /** The cache's folder. */
+  readonly cache: string;
+}
+
+/** What it says meanwhile and at the end. */
+export type VerifyMessage =
+  | { readonly kind: 'progress'; readonly done: number; readonly total: number }
+  | { readonly kind: 'report'; readonly json: string }
+  /** An error on purpose, by its parts: a class does not survive the way between threads. */
+  | { readonly kind: 'failure'; readonly error: ReturnType<PotstillError['toJSON']> };
