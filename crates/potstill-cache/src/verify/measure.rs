@@ -3,6 +3,10 @@
 /// Independent partial sums: a fixed number, so that the order of additions is fixed, and enough for any SIMD width.
 const LANES: usize = 8;
 
+/// Share of a target that nobody explains: a hundredth of its length. Without it nothing would be left of a prediction that
+/// is right to the last bit.
+const EXACT: f64 = 1e-4;
+
 /// Second moments (about zero) of a prediction p, its target t and its noise e.
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
 pub(crate) struct Moments {
@@ -39,6 +43,27 @@ impl Moments {
     pub fn correlation(&self) -> f64 {
         let scale = (self.pp * self.tt).sqrt();
         if scale > 0.0 { self.pt / scale } else { 0.0 }
+    }
+
+    /// By how much the prediction should be longer, in lengths of what it cannot explain at any length:
+    /// (r − ‖p‖/‖t‖)/√(1 − r²). The mean is 0 for a calibrated predictor; scaled by s it is r·(1 − s)/√(1 − r²).
+    pub fn shortfall(&self) -> f64 {
+        if self.pp <= 0.0 || self.tt <= 0.0 {
+            return 0.0;
+        }
+        let length = self.pp.sqrt();
+        let along = self.pt / length;
+        let left = (self.tt - along * along).max(0.0) + EXACT * self.tt;
+        (along - length) / left.sqrt()
+    }
+
+    /// Share of the target that the prediction leaves unexplained: ‖t − p‖²/‖t‖².
+    pub fn residual(&self) -> f64 {
+        if self.tt > 0.0 {
+            (self.tt - 2.0 * self.pt + self.pp).max(0.0) / self.tt
+        } else {
+            0.0
+        }
     }
 
     /// ⟨p, e⟩/‖p‖: standard normal if the prediction knew nothing of this noise.
@@ -97,8 +122,22 @@ mod tests {
     }
 
     #[test]
+    fn shortfall_and_residual_of_scaled_predictions() {
+        // r = 0.8: of a target (4, 3) the prediction explains 4.
+        let (target, length) = ([4f32, 3.0], 5.0);
+        for scale in [1f32, 0.5, 1.5, -1.0] {
+            let m = Moments::of(&[4.0 * scale, 0.0], &target, &target);
+            let want = (4.0 * f64::from(scale).signum() - 4.0 * f64::from(scale).abs()) / 3.0;
+            assert!((m.shortfall() - want).abs() < 1e-3, "{scale}: {}", m.shortfall());
+            let off = f64::from(1.0 - scale) * 4.0;
+            assert!((m.residual() - (9.0 + off * off) / (length * length)).abs() < 1e-12);
+        }
+    }
+
+    #[test]
     fn empty_predictions_have_no_statistics() {
         let m = Moments::of(&[0.0; 4], &[1.0; 4], &[1.0; 4]);
         assert_eq!((m.calibration(), m.correlation(), m.ownership()), (0.0, 0.0, 0.0));
+        assert_eq!((m.shortfall(), m.residual()), (0.0, 1.0));
     }
 }

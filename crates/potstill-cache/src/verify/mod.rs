@@ -25,6 +25,7 @@ use crate::plan::PredictionField;
 use crate::reader::components;
 use crate::source::{MaybeSync, Source};
 use documents::{Documents, Examined};
+use plausibility::Oddity;
 use report::{Findings, Place};
 use shard::{ShardOutcome, check_shard};
 
@@ -225,15 +226,7 @@ fn judge_field<S: Source + ?Sized>(
     let swapped: BTreeSet<u64> = swapped.iter().map(|swap| swap.record).collect();
     for outlier in judgement.outliers.iter().filter(|o| !swapped.contains(&o.row.record)) {
         let entry = entry(layout, outlier.row.record, field);
-        let (usual, tolerance) = (
-            plausibility::shorten(outlier.usual),
-            plausibility::shorten(outlier.tolerance),
-        );
-        let slope = plausibility::shorten(outlier.row.moments.calibration());
-        let expected = format!(
-            "a slope of {usual} ± {tolerance}, as others about timestep {}",
-            outlier.row.timestep
-        );
+        let (expected, found) = describe(outlier);
         let place = Place {
             file: "",
             entry: &entry,
@@ -243,7 +236,38 @@ fn judge_field<S: Source + ?Sized>(
         } else {
             &kinds::PREDICTION_UNUSUAL
         };
-        findings.add(&id, kind, place, expected, slope);
+        findings.add(&id, kind, place, expected, found);
+    }
+}
+
+/// What was expected of a prediction that stands out, and what was found.
+fn describe(outlier: &plausibility::Outlier) -> (String, String) {
+    let shorten = plausibility::shorten;
+    let (moments, timestep) = (&outlier.row.moments, outlier.row.timestep);
+    match outlier.oddity {
+        Oddity::Slope { usual, sigmas } => (
+            format!(
+                "a slope of about {}, as of others about timestep {timestep}",
+                shorten(usual)
+            ),
+            format!(
+                "{}, off by {} standard deviations",
+                shorten(moments.calibration()),
+                shorten(sigmas)
+            ),
+        ),
+        Oddity::Residual { usual } => (
+            format!(
+                "about {} of the target unexplained, as of others about timestep {timestep}",
+                shorten(usual)
+            ),
+            shorten(moments.residual()).to_string(),
+        ),
+        Oddity::Foreign => (
+            format!("a prediction that knows this entry's noise, as others about timestep {timestep}"),
+            "one that knows nothing of it".to_owned(),
+        ),
+        Oddity::Empty => ("a prediction".to_owned(), "nothing but zeros".to_owned()),
     }
 }
 
