@@ -7,6 +7,7 @@ use candle_core::Tensor;
 
 use crate::cpu;
 use crate::error::{EngineError, Result, ensure_shape};
+use crate::profile::{Pass, span};
 use crate::value::{Node, NodeId, Role, Value};
 
 /// A gradient, and whether its storage is this store's own and may be added to in place.
@@ -182,7 +183,11 @@ fn walk(outputs: &[(Value, Tensor)], floor: Option<NodeId>, gradients: &mut Grad
         let Some(grad) = gradients.take_id(node.id) else {
             continue;
         };
-        let inputs = vjp.backward(grad, gradients)?;
+        let inputs = {
+            let _span = span(vjp.name(), Pass::Backward, grad.dims());
+            vjp.backward(grad, gradients)?
+        };
+        let _span = span("accumulate", Pass::Backward, &[]);
         debug_assert_eq!(inputs.len(), node.parents.len(), "{}", node.name);
         for (parent, grad) in node.parents.iter().zip(inputs) {
             if let (Some(parent), Some(grad)) = (parent, grad)

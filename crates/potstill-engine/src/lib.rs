@@ -7,9 +7,11 @@
 mod cpu;
 mod error;
 mod gradients;
+mod memory;
 pub mod ops;
 pub mod optim;
 mod param;
+mod profile;
 #[cfg(test)]
 mod testing;
 mod value;
@@ -18,5 +20,7 @@ pub use candle_core::{DType, Device, Shape, Tensor};
 pub use cpu::kernel_class;
 pub use error::{EngineError, Result};
 pub use gradients::{Gradients, backward, backward_into};
+pub use memory::Recycler;
 pub use param::Param;
+pub use profile::{Pass, ProfileRow, start_profile, take_profile};
 pub use value::{NodeId, Value, Vjp, checkpoint, is_grad_enabled, no_grad};

@@ -4,7 +4,7 @@ use candle_core::Tensor;
 
 use super::Real;
 use super::pointwise::TILE;
-use super::simd::{Kernel, Simd};
+use super::simd::{Kernel, Simd, load, sigmoid, store};
 use super::storage::{Out, Pointer, View};
 use super::tasks::each_task;
 use crate::error::Result;
@@ -25,14 +25,6 @@ pub(crate) trait Smooth: Copy + Send + Sync + 'static {
 #[inline(always)]
 unsafe fn number<S: Simd>(x: f64) -> S::V {
     unsafe { S::splat(S::T::of(x)) }
-}
-
-#[inline(always)]
-unsafe fn sigmoid<S: Simd>(x: S::V) -> S::V {
-    unsafe {
-        let one = number::<S>(1.);
-        S::div(one, S::add(one, S::exp(S::sub(number::<S>(0.), x))))
-    }
 }
 
 /// The standard normal distribution function.
@@ -126,28 +118,12 @@ impl<T: Real, F: Smooth> Kernel<T> for Tile<T, F> {
         unsafe {
             for i in (0..self.len).step_by(S::LANES) {
                 let left = self.len - i;
-                let whole = left >= S::LANES;
-                let x = if whole {
-                    S::load(self.x.add(i))
-                } else {
-                    S::load_some(self.x.add(i), left)
-                };
+                let x = load::<S>(self.x.add(i), left);
                 let y = match self.grad {
                     None => self.f.value::<S>(x),
-                    Some(grad) => {
-                        let grad = if whole {
-                            S::load(grad.add(i))
-                        } else {
-                            S::load_some(grad.add(i), left)
-                        };
-                        self.f.gradient::<S>(x, grad)
-                    }
+                    Some(grad) => self.f.gradient::<S>(x, load::<S>(grad.add(i), left)),
                 };
-                if whole {
-                    S::store(self.y.add(i), y);
-                } else {
-                    S::store_some(self.y.add(i), y, left);
-                }
+                store::<S>(self.y.add(i), y, left);
             }
         }
     }
@@ -194,39 +170,16 @@ impl<T: Real> Kernel<T> for GatedRow<T> {
         unsafe {
             for i in (0..self.half).step_by(S::LANES) {
                 let left = self.half - i;
-                let whole = left >= S::LANES;
-                let (value, gate) = match whole {
-                    true => (S::load(self.value.add(i)), S::load(self.gate.add(i))),
-                    false => (
-                        S::load_some(self.value.add(i), left),
-                        S::load_some(self.gate.add(i), left),
-                    ),
-                };
+                let (value, gate) = (load::<S>(self.value.add(i), left), load::<S>(self.gate.add(i), left));
                 let Some(grad) = self.grad else {
-                    let y = S::mul(value, Gelu.value::<S>(gate));
-                    if whole {
-                        S::store(self.to.add(i), y)
-                    } else {
-                        S::store_some(self.to.add(i), y, left)
-                    }
+                    store::<S>(self.to.add(i), S::mul(value, Gelu.value::<S>(gate)), left);
                     continue;
                 };
-                let grad = if whole {
-                    S::load(grad.add(i))
-                } else {
-                    S::load_some(grad.add(i), left)
-                };
+                let grad = load::<S>(grad.add(i), left);
                 let cdf = normal_cdf::<S>(gate);
-                let by_value = S::mul(grad, S::mul(gate, cdf));
                 let slope = S::fma(gate, normal_density::<S>(gate), cdf);
-                let by_gate = S::mul(S::mul(grad, value), slope);
-                if whole {
-                    S::store(self.to.add(i), by_value);
-                    S::store(self.to.add(self.half + i), by_gate);
-                } else {
-                    S::store_some(self.to.add(i), by_value, left);
-                    S::store_some(self.to.add(self.half + i), by_gate, left);
-                }
+                store::<S>(self.to.add(i), S::mul(grad, S::mul(gate, cdf)), left);
+                store::<S>(self.to.add(self.half + i), S::mul(S::mul(grad, value), slope), left);
             }
         }
     }

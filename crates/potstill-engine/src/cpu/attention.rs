@@ -6,8 +6,9 @@ use super::Real;
 use super::gemm::{ByColumns, ByRows, Matrix, Panels};
 use super::micro::Start;
 use super::scratch::Scratch;
-use super::simd::{Kernel, Simd};
+use super::simd::{Kernel, Simd, load, store};
 use super::storage::{Out, Pointer};
+use crate::profile::count_flops;
 
 /// Bytes of a tile of scores.
 const SCORES: usize = 512 * 1024;
@@ -54,6 +55,11 @@ impl AttentionShape {
             image * self.queries * c + head * self.width,
             image * self.keys * c + head * self.width,
         )
+    }
+
+    /// Floating-point operations of one product of queries and keys.
+    fn flops(&self) -> usize {
+        2 * self.batch * self.heads * self.queries * self.keys * self.width
     }
 
     /// Keys that a query sees.
@@ -148,21 +154,10 @@ impl<T: Real> Kernel<T> for ScoreGradient<T> {
             while j < self.seen {
                 let left = self.seen - j;
                 let (scores, grads) = (self.scores.add(j), self.grads.add(j));
-                let whole = left >= S::LANES;
-                let (s, g) = if whole {
-                    (S::load(scores), S::load(grads))
-                } else {
-                    (S::load_some(scores, left), S::load_some(grads, left))
-                };
+                let (s, g) = (load::<S>(scores, left), load::<S>(grads, left));
                 let p = S::exp(S::fma(s, scale, base));
-                let d = S::mul(S::mul(p, S::sub(g, dot)), scale);
-                if whole {
-                    S::store(scores, p);
-                    S::store(grads, d);
-                } else {
-                    S::store_some(scores, p, left);
-                    S::store_some(grads, d, left);
-                }
+                store::<S>(scores, p, left);
+                store::<S>(grads, S::mul(S::mul(p, S::sub(g, dot)), scale), left);
                 j += S::LANES;
             }
             for j in self.seen..self.keys {
@@ -211,6 +206,7 @@ impl<T: Real> Rows<'_, T> {
 pub(crate) fn attention_forward<T: Real>(s: &AttentionShape, q: &[T], k: &[T], v: &[T]) -> (Vec<T>, Vec<T>) {
     let c = s.stride();
     assert!(q.len() == s.batch * s.queries * c && k.len() == s.batch * s.keys * c && v.len() == k.len());
+    count_flops(2 * s.flops());
     let (mut out, mut sums) = (Out::<T>::new(q.len()), Out::<T>::new(s.batch * s.heads * s.queries));
     let (y, log_sums) = (out.pointer(), sums.pointer());
     let parts = s.queries.div_ceil(TASK_QUERIES);
@@ -312,6 +308,8 @@ pub(crate) struct AttentionGrad<'a, T> {
 /// The gradients by q, k and v, those that are needed. A head is one task: its sums over queries are taken in order.
 pub(crate) fn attention_backward<T: Real>(s: &AttentionShape, a: &AttentionGrad<T>) -> [Option<Vec<T>>; 3] {
     let c = s.stride();
+    // The scores and their gradients are always computed.
+    count_flops((2 + a.needs.iter().filter(|&&need| need).count()) * s.flops());
     let mut outs = [a.q, a.k, a.v].map(|x| Out::<T>::new(x.len()));
     let [dq, dk, dv] = &mut outs;
     let [dq, dk, dv]: [Pointer<T>; 3] = [dq.pointer(), dk.pointer(), dv.pointer()];

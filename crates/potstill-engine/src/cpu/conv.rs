@@ -3,12 +3,13 @@
 //! A window is never copied out: the product takes one pointer per tap and output pixel, and pixels in the padding point
 //! at zeros.
 
-use super::Real;
 use super::gemm::{ByRows, Matrix, Panels, copy, grid};
 use super::matmul::weight_gradient;
 use super::micro::Start;
 use super::scratch::Scratch;
 use super::storage::{Out, Pointer};
+use super::{Real, winograd};
+use crate::profile::count_flops;
 
 /// Sizes of a convolution.
 #[derive(Clone, Copy, Debug)]
@@ -34,6 +35,11 @@ impl ConvShape {
 
     fn taps(&self) -> usize {
         self.kernel_h * self.kernel_w
+    }
+
+    /// Floating-point operations of the product of windows and weights.
+    fn flops(&self) -> usize {
+        2 * self.pixels() * self.taps() * self.inputs * self.outputs
     }
 
     /// The input coordinate under tap `k` of output coordinate `at`.
@@ -69,10 +75,15 @@ fn walk(first: usize, count: usize, h: usize, w: usize, mut f: impl FnMut(usize,
 
 /// The output `[B, H', W', O]` of `x` `[B, H, W, I]` and `w` `[O, kh, kw, I]`.
 pub(crate) fn conv_forward<T: Real>(s: &ConvShape, x: &[T], w: &[T], b: Option<&[T]>) -> Vec<T> {
-    let (taps, depth) = (s.taps(), s.inputs);
     assert_eq!(x.len(), s.batch * s.in_h * s.in_w * s.inputs);
-    assert_eq!(w.len(), s.outputs * taps * depth);
+    assert_eq!(w.len(), s.outputs * s.taps() * s.inputs);
     assert!(b.is_none_or(|b| b.len() == s.outputs));
+    count_flops(s.flops());
+    winograd::forward(s, x, w, b).unwrap_or_else(|| direct_forward(s, x, w, b))
+}
+
+fn direct_forward<T: Real>(s: &ConvShape, x: &[T], w: &[T], b: Option<&[T]>) -> Vec<T> {
+    let (taps, depth) = (s.taps(), s.inputs);
     let mut out = Out::<T>::new(s.pixels() * s.outputs);
     let y = out.pointer();
     let panels = Panels::of::<T>(s.outputs);
@@ -128,12 +139,18 @@ pub(crate) fn conv_forward<T: Real>(s: &ConvShape, x: &[T], w: &[T], b: Option<&
     unsafe { out.into_vec() }
 }
 
-/// The gradient by x: for each residue of the coordinates by the stride, a convolution of the gradient with those taps
-/// that reach these pixels.
+/// The gradient by x.
 pub(crate) fn conv_backward_data<T: Real>(s: &ConvShape, grad: &[T], w: &[T]) -> Vec<T> {
-    let depth = s.outputs;
     assert_eq!(grad.len(), s.pixels() * s.outputs);
     assert_eq!(w.len(), s.outputs * s.taps() * s.inputs);
+    count_flops(s.flops());
+    winograd::backward(s, grad, w).unwrap_or_else(|| direct_backward_data(s, grad, w))
+}
+
+/// For each residue of the coordinates by the stride, a convolution of the gradient with those taps that reach these
+/// pixels.
+fn direct_backward_data<T: Real>(s: &ConvShape, grad: &[T], w: &[T]) -> Vec<T> {
+    let depth = s.outputs;
     let mut out = Out::<T>::new(s.batch * s.in_h * s.in_w * s.inputs);
     let dx = out.pointer();
     let panels = Panels::of::<T>(s.inputs);
@@ -235,8 +252,14 @@ fn pack_taps<T: Real>(s: &ConvShape, w: &[T], taps: &[(usize, usize)], panels: P
 
 /// The gradient by w.
 pub(crate) fn conv_backward_filter<T: Real>(s: &ConvShape, grad: &[T], x: &[T]) -> Vec<T> {
+    assert_eq!(x.len(), s.batch * s.in_h * s.in_w * s.inputs);
+    assert_eq!(grad.len(), s.pixels() * s.outputs);
+    count_flops(s.flops());
+    winograd::backward_filter(s, grad, x).unwrap_or_else(|| direct_backward_filter(s, grad, x))
+}
+
+fn direct_backward_filter<T: Real>(s: &ConvShape, grad: &[T], x: &[T]) -> Vec<T> {
     let (taps, inputs) = (s.taps(), s.inputs);
-    assert_eq!(x.len(), s.batch * s.in_h * s.in_w * inputs);
     weight_gradient(
         (s.pixels(), s.outputs, taps * inputs),
         grad,
@@ -273,4 +296,59 @@ pub(crate) fn conv_backward_filter<T: Real>(s: &ConvShape, grad: &[T], x: &[T]) 
             }
         },
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn numbers(count: usize, seed: u64) -> Vec<f64> {
+        let tensor = crate::testing::random(&[count], seed);
+        tensor.to_vec1().unwrap()
+    }
+
+    /// Largest difference over the largest value.
+    fn difference(found: &[f64], wanted: &[f64]) -> f64 {
+        assert_eq!(found.len(), wanted.len());
+        let most = wanted.iter().fold(0f64, |m, v| m.max(v.abs()));
+        let off = found.iter().zip(wanted).fold(0f64, |m, (a, b)| m.max((a - b).abs()));
+        off / most
+    }
+
+    #[test]
+    fn both_ways_are_one_convolution() {
+        for (batch, in_h, in_w, inputs, outputs, top, left) in [
+            (1, 16, 16, 32, 48, 1, 1),
+            (2, 13, 18, 17, 33, 1, 1),
+            (3, 12, 11, 40, 19, 0, 0),
+            (1, 31, 9, 16, 16, 2, 0),
+            (1, 24, 22, 20, 70, 1, 2),
+        ] {
+            let s = ConvShape {
+                batch,
+                in_h,
+                in_w,
+                inputs,
+                outputs,
+                kernel_h: 3,
+                kernel_w: 3,
+                stride: 1,
+                top,
+                left,
+                out_h: in_h + 2 * top - 2,
+                out_w: in_w + 2 * left - 2,
+            };
+            let (x, w) = (
+                numbers(batch * in_h * in_w * inputs, 1),
+                numbers(outputs * 9 * inputs, 2),
+            );
+            let (b, grad) = (numbers(outputs, 3), numbers(s.pixels() * outputs, 4));
+            let y = winograd::forward(&s, &x, &w, Some(&b)).expect("large enough to pay");
+            assert!(difference(&y, &direct_forward(&s, &x, &w, Some(&b))) < 1e-14, "{s:?}");
+            let dw = winograd::backward_filter(&s, &grad, &x).expect("large enough to pay");
+            assert!(difference(&dw, &direct_backward_filter(&s, &grad, &x)) < 1e-13, "{s:?}");
+            let dx = winograd::backward(&s, &grad, &w).expect("large enough to pay");
+            assert!(difference(&dx, &direct_backward_data(&s, &grad, &w)) < 1e-14, "{s:?}");
+        }
+    }
 }

@@ -5,6 +5,7 @@ use super::gemm::{ByColumns, ByRows, Matrix, Panels, grid};
 use super::micro::Start;
 use super::scratch::Scratch;
 use super::storage::{Out, Pointer};
+use crate::profile::count_flops;
 
 /// Rows of the inputs that a gradient by the weights takes at a time.
 const WEIGHT_BLOCK: usize = 512;
@@ -12,6 +13,7 @@ const WEIGHT_BLOCK: usize = 512;
 /// `m × n` rows from contiguous rows of `depth` and a matrix to be packed.
 fn rows_by_matrix<T: Real>(m: usize, n: usize, depth: usize, x: &[T], right: Matrix<T>, b: Option<&[T]>) -> Vec<T> {
     assert!(x.len() >= m * depth && b.is_none_or(|b| b.len() >= n));
+    count_flops(2 * m * n * depth);
     let mut out = Out::<T>::new(m * n);
     let y = out.pointer();
     let panels = Panels::of::<T>(n);
@@ -80,6 +82,7 @@ pub(crate) fn linear_backward_input<T: Real>((m, n, k): (usize, usize, usize), g
 
 /// The gradient by w: `[m, n]ᵀ·[m, k]`.
 pub(crate) fn linear_backward_weight<T: Real>((m, n, k): (usize, usize, usize), grad: &[T], x: &[T]) -> Vec<T> {
+    count_flops(2 * m * n * k);
     let source = Pointer::at_address(x.as_ptr().cast_mut());
     weight_gradient((m, n, k), grad, |panels, panel, first, rows, to| {
         let matrix = Matrix {

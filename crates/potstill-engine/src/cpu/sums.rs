@@ -1,7 +1,7 @@
 //! Sums over rows of channels: in f32 within tiles of rows, in f64 and in order over the tiles.
 
 use super::Real;
-use super::simd::{Kernel, Simd};
+use super::simd::{Kernel, Simd, load, store};
 use super::storage::Out;
 use super::tasks::each_task;
 
@@ -22,22 +22,13 @@ impl<T: Real> Kernel<T> for ColumnSums<T> {
     #[inline(always)]
     unsafe fn run<S: Simd<T = T>>(self) {
         unsafe {
-            let mut column = 0;
-            while column < self.columns {
+            for column in (0..self.columns).step_by(S::LANES) {
                 let left = self.columns - column;
                 let mut sum = S::splat(T::ZERO);
-                if left >= S::LANES {
-                    for row in 0..self.rows {
-                        sum = S::add(sum, S::load(self.x.add(row * self.columns + column)));
-                    }
-                    S::store(self.to.add(column), sum);
-                } else {
-                    for row in 0..self.rows {
-                        sum = S::add(sum, S::load_some(self.x.add(row * self.columns + column), left));
-                    }
-                    S::store_some(self.to.add(column), sum, left);
+                for row in 0..self.rows {
+                    sum = S::add(sum, load::<S>(self.x.add(row * self.columns + column), left));
                 }
-                column += S::LANES;
+                store::<S>(self.to.add(column), sum, left);
             }
         }
     }
@@ -73,14 +64,19 @@ pub(crate) fn block_sums<T: Real>(rows: usize, columns: usize, x: &[T]) -> Vec<T
 }
 
 /// The sums over rows of `[rows, columns]`, in f64.
-pub(crate) fn totals<T: Real>(columns: usize, x: &[T]) -> Vec<T> {
+pub(crate) fn totals_f64<T: Real>(columns: usize, x: &[T]) -> Vec<f64> {
     let mut sums = vec![0f64; columns];
     for row in x.chunks_exact(columns) {
         for (sum, v) in sums.iter_mut().zip(row) {
             *sum += v.f64();
         }
     }
-    sums.into_iter().map(T::of).collect()
+    sums
+}
+
+/// [`totals_f64`], rounded once.
+pub(crate) fn totals<T: Real>(columns: usize, x: &[T]) -> Vec<T> {
+    totals_f64(columns, x).into_iter().map(T::of).collect()
 }
 
 /// The sums over rows of `[rows, columns]`.

@@ -4,6 +4,7 @@ use candle_core::Tensor;
 
 use crate::cpu::{self, Gelu, Smooth, Swish, dispatch};
 use crate::error::Result;
+use crate::profile::{Pass, span};
 use crate::value::Value;
 
 /// Factor in CLIP's approximation of GELU.
@@ -11,6 +12,7 @@ const QUICK_GELU: f64 = 1.702;
 
 /// Applies a smooth function to every element.
 pub(super) fn apply(op: &'static str, f: impl Smooth, x: &Value) -> Result<Value> {
+    let _span = span(op, Pass::Forward, x.dims());
     let xt = x.tensor().contiguous()?;
     let y = dispatch!(op, xt.dtype(), T => cpu::smooth::<T>(op, f, &xt, None))?;
     Ok(Value::from_op(op, y, &[x], || {

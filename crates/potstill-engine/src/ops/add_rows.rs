@@ -5,12 +5,14 @@ use candle_core::Tensor;
 use super::{tensor, when};
 use crate::cpu::{self, View, dispatch};
 use crate::error::{EngineError, Result, ensure_shape};
+use crate::profile::{Pass, span};
 use crate::value::Value;
 
 const OP: &str = "add_rows";
 
 /// x `[B, …, C]` plus row `[B, C]` at every position: the time embedding over an image.
 pub fn add_rows(x: &Value, row: &Value) -> Result<Value> {
+    let _span = span(OP, Pass::Forward, x.dims());
     let [batch, positions @ .., channels] = x.dims() else {
         return Err(EngineError::shape(OP, format!("x {:?} must be [B, …, C]", x.dims())));
     };

@@ -5,6 +5,7 @@ use candle_core::Tensor;
 use super::when;
 use crate::cpu::{self, Real, dispatch};
 use crate::error::{EngineError, Result};
+use crate::profile::{Pass, span};
 use crate::value::Value;
 
 /// `a` and `b` expanded to their common shape (numpy's rules).
@@ -61,6 +62,7 @@ fn binary<T: Real>(op: &'static str, a: &Tensor, b: &Tensor, f: impl Fn(T, T) ->
 /// `a + b`.
 pub fn add(a: &Value, b: &Value) -> Result<Value> {
     const OP: &str = "add";
+    let _span = span(OP, Pass::Forward, a.dims());
     let (at, bt) = broadcast(OP, a.tensor(), b.tensor())?;
     let y = dispatch!(OP, at.dtype(), T => binary::<T>(OP, &at, &bt, |a, b| a + b))?;
     Ok(Value::from_op(OP, y, &[a, b], || {
@@ -76,6 +78,7 @@ pub fn add(a: &Value, b: &Value) -> Result<Value> {
 /// `a − b`.
 pub fn sub(a: &Value, b: &Value) -> Result<Value> {
     const OP: &str = "sub";
+    let _span = span(OP, Pass::Forward, a.dims());
     let (at, bt) = broadcast(OP, a.tensor(), b.tensor())?;
     let y = dispatch!(OP, at.dtype(), T => binary::<T>(OP, &at, &bt, |a, b| a - b))?;
     Ok(Value::from_op(OP, y, &[a, b], || {
@@ -94,6 +97,7 @@ pub fn sub(a: &Value, b: &Value) -> Result<Value> {
 /// `a · b`, elementwise.
 pub fn mul(a: &Value, b: &Value) -> Result<Value> {
     const OP: &str = "mul";
+    let _span = span(OP, Pass::Forward, a.dims());
     let (at, bt) = broadcast(OP, a.tensor(), b.tensor())?;
     let y = dispatch!(OP, at.dtype(), T => binary::<T>(OP, &at, &bt, |a, b| a * b))?;
     Ok(Value::from_op(OP, y, &[a, b], || {
@@ -111,6 +115,7 @@ pub fn mul(a: &Value, b: &Value) -> Result<Value> {
 /// `a / b`, elementwise.
 pub fn div(a: &Value, b: &Value) -> Result<Value> {
     const OP: &str = "div";
+    let _span = span(OP, Pass::Forward, a.dims());
     let (at, bt) = broadcast(OP, a.tensor(), b.tensor())?;
     let y = dispatch!(OP, at.dtype(), T => binary::<T>(OP, &at, &bt, |a, b| a / b))?;
     Ok(Value::from_op(OP, y, &[a, b], || {

@@ -5,6 +5,7 @@ use candle_core::Tensor;
 use super::tensor;
 use crate::cpu::{self, AttentionGrad, AttentionShape, View, dispatch};
 use crate::error::{EngineError, Result, ensure_shape};
+use crate::profile::{Pass, span};
 use crate::value::Value;
 
 const OP: &str = "attention";
@@ -24,6 +25,7 @@ pub struct Attention {
 ///
 /// Scores are never stored for the backward pass: it computes them again.
 pub fn attention(q: &Value, k: &Value, v: &Value, options: &Attention) -> Result<Value> {
+    let _span = span(OP, Pass::Forward, q.dims());
     let (&[batch, queries, channels], &[key_batch, keys, key_channels]) = (q.dims(), k.dims()) else {
         return Err(EngineError::shape(
             OP,

@@ -5,12 +5,14 @@ use candle_core::Tensor;
 use super::{tensor, when};
 use crate::cpu::{self, View, dispatch};
 use crate::error::{Result, ensure_shape};
+use crate::profile::{Pass, span};
 use crate::value::Value;
 
 const OP: &str = "concat_last";
 
 /// a `[…, A]` beside b `[…, B]`; the result is `[…, A + B]`.
 pub fn concat_last(a: &Value, b: &Value) -> Result<Value> {
+    let _span = span(OP, Pass::Forward, a.dims());
     let fits = matches!((a.dims(), b.dims()), ([p @ .., x], [q @ .., y]) if p == q && *x > 0 && *y > 0);
     ensure_shape!(
         fits,

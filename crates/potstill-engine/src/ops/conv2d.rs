@@ -2,9 +2,10 @@
 
 use candle_core::Tensor;
 
-use super::{tensor, when};
-use crate::cpu::{self, ConvShape, View, dispatch};
+use super::weighted::Weighted;
+use crate::cpu::{self, ConvShape, dispatch};
 use crate::error::{EngineError, Result, ensure_shape};
+use crate::profile::{Pass, span};
 use crate::value::Value;
 
 const OP: &str = "conv2d";
@@ -29,32 +30,23 @@ impl Default for Conv2d {
 
 /// x `[B, H, W, I]` with w `[O, kh, kw, I]` and bias `[O]`; the result is `[B, H', W', O]`.
 pub fn conv2d(x: &Value, w: &Value, b: Option<&Value>, geometry: &Conv2d) -> Result<Value> {
+    let _span = span(OP, Pass::Forward, x.dims());
     let shape = shape_of(x.dims(), w.dims(), geometry)?;
-    if let Some(b) = b {
-        ensure_shape!(
-            b.dims() == [shape.outputs],
-            OP,
-            "bias {:?} for w {:?}: one value per output",
-            b.dims(),
-            w.dims()
-        );
-    }
+    let weighted = Weighted { op: OP, x, w, b };
+    weighted.check_bias()?;
     let dims = [shape.batch, shape.out_h, shape.out_w, shape.outputs];
-    let (xt, wt) = (x.tensor().contiguous()?, w.tensor().contiguous()?);
-    let bt = b.map(|b| b.tensor().contiguous()).transpose()?;
-    let y = dispatch!(OP, xt.dtype(), T => {
-        let (x, w) = (View::<T>::of(OP, &xt)?, View::<T>::of(OP, &wt)?);
-        let b = bt.as_ref().map(|b| View::<T>::of(OP, b)).transpose()?;
-        tensor(cpu::conv_forward(&shape, &x, &w, b.as_deref()), &dims)
+    let y = dispatch!(OP, x.tensor().dtype(), T => {
+        weighted.forward::<T>(&dims, |x, w, b| cpu::conv_forward(&shape, x, w, b))
     })?;
-    let mut inputs = vec![x, w];
-    inputs.extend(b);
-    Ok(Value::from_op(OP, y, &inputs, || {
-        // x is kept for the gradient by w alone, w for the gradient by x alone.
-        let saved = (w.tracked().then_some(xt), x.tracked().then_some(wt));
-        let shapes = (x.dims().to_vec(), w.dims().to_vec());
-        let bias = b.map(Value::tracked);
-        move |grad: Tensor| backward(&shape, saved, shapes, bias, &grad.contiguous()?)
+    Ok(Value::from_op(OP, y, &weighted.inputs(), || {
+        let saved = weighted.save();
+        move |grad: Tensor| {
+            dispatch!(OP, grad.dtype(), T => saved.backward::<T>(
+                &grad,
+                |grad, w| cpu::conv_backward_data(&shape, grad, w),
+                |grad, x| cpu::conv_backward_filter(&shape, grad, x),
+            ))
+        }
     }))
 }
 
@@ -95,25 +87,6 @@ fn shape_of(x: &[usize], w: &[usize], geometry: &Conv2d) -> Result<ConvShape> {
         left,
         out_h,
         out_w,
-    })
-}
-
-fn backward(
-    shape: &ConvShape,
-    (x, w): (Option<Tensor>, Option<Tensor>),
-    shapes: (Vec<usize>, Vec<usize>),
-    bias: Option<bool>,
-    grad: &Tensor,
-) -> Result<Vec<Option<Tensor>>> {
-    dispatch!(OP, grad.dtype(), T => {
-        let g = View::<T>::of(OP, grad)?;
-        let by_x = |w: Tensor| tensor(cpu::conv_backward_data(shape, &g, &View::<T>::of(OP, &w)?), &shapes.0);
-        let by_w = |x: Tensor| tensor(cpu::conv_backward_filter(shape, &g, &View::<T>::of(OP, &x)?), &shapes.1);
-        let mut grads = vec![w.map(by_x).transpose()?, x.map(by_w).transpose()?];
-        if let Some(needed) = bias {
-            grads.push(when(needed, || tensor(cpu::column_sums(shape.outputs, &g), &[shape.outputs]))?);
-        }
-        Ok(grads)
     })
 }
 

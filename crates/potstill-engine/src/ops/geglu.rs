@@ -5,12 +5,14 @@ use candle_core::Tensor;
 use super::tensor;
 use crate::cpu::{self, View, dispatch};
 use crate::error::{Result, ensure_shape};
+use crate::profile::{Pass, span};
 use crate::value::Value;
 
 const OP: &str = "geglu";
 
 /// x `[…, 2F]` = `[value, gate]`; the result, `[…, F]`, is `value · gelu(gate)` with the exact GELU.
 pub fn geglu(x: &Value) -> Result<Value> {
+    let _span = span(OP, Pass::Forward, x.dims());
     let width = x.dims().last().copied().unwrap_or(0);
     ensure_shape!(
         width > 0 && width % 2 == 0,

@@ -5,6 +5,7 @@ use candle_core::Tensor;
 use super::tensor;
 use crate::cpu::{self, NormShape, View, dispatch};
 use crate::error::{EngineError, Result, ensure_shape};
+use crate::profile::{Pass, span};
 use crate::value::Value;
 
 const OP: &str = "group_norm";
@@ -21,6 +22,7 @@ pub enum Activation {
 /// x `[B, …, C]` normalised over each image's groups of `C / groups` channels (biased variance), then scaled by w `[C]`,
 /// shifted by b `[C]`, and passed through the activation.
 pub fn group_norm(x: &Value, w: &Value, b: &Value, groups: usize, eps: f64, activation: Activation) -> Result<Value> {
+    let _span = span(OP, Pass::Forward, x.dims());
     let [batch, positions @ .., channels] = x.dims() else {
         return Err(EngineError::shape(OP, format!("x {:?} must be [B, …, C]", x.dims())));
     };

@@ -5,12 +5,14 @@ use candle_core::Tensor;
 use super::tensor;
 use crate::cpu::{self, View, dispatch};
 use crate::error::{Result, ensure_shape};
+use crate::profile::{Pass, span};
 use crate::value::Value;
 
 const OP: &str = "layer_norm";
 
 /// x `[…, C]` normalised over its last dimension (biased variance), scaled by w `[C]`, shifted by b `[C]`.
 pub fn layer_norm(x: &Value, w: &Value, b: &Value, eps: f64) -> Result<Value> {
+    let _span = span(OP, Pass::Forward, x.dims());
     let channels = x.dims().last().copied().unwrap_or(0);
     ensure_shape!(
         channels > 0 && w.dims() == [channels] && b.dims() == [channels],

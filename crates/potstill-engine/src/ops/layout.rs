@@ -5,6 +5,7 @@ use candle_core::Tensor;
 use super::tensor;
 use crate::cpu::{self, View, dispatch};
 use crate::error::{EngineError, Result, ensure_shape};
+use crate::profile::{Pass, span};
 use crate::value::Value;
 
 /// The same values, in row-major order, in another shape of as many elements.
@@ -43,6 +44,7 @@ pub fn nhwc_to_nchw(x: &Value) -> Result<Value> {
 }
 
 fn swap(op: &'static str, x: &Value, matrix: (usize, usize), dims: [usize; 4]) -> Result<Value> {
+    let _span = span(op, Pass::Forward, x.dims());
     let y = transpose(op, x.tensor(), matrix, &dims)?;
     Ok(Value::from_op(op, y, &[x], || {
         let dims = x.dims().to_vec();

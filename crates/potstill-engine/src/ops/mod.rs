@@ -22,6 +22,7 @@ mod reduce;
 mod slice;
 mod unary;
 mod upsample;
+mod weighted;
 
 pub use activation::{gelu, quick_gelu, silu};
 pub use add_rows::add_rows;

@@ -5,12 +5,14 @@ use candle_core::Tensor;
 use super::tensor;
 use crate::cpu::{self, View, dispatch};
 use crate::error::{EngineError, Result, ensure_shape};
+use crate::profile::{Pass, span};
 use crate::value::Value;
 
 const OP: &str = "upsample_nearest";
 
 /// x `[B, H, W, C]` resized to `size` = (H', W'): pixel i of the result is pixel ⌊i·H/H'⌋ of x.
 pub fn upsample_nearest(x: &Value, size: (usize, usize)) -> Result<Value> {
+    let _span = span(OP, Pass::Forward, x.dims());
     let &[batch, h, w, channels] = x.dims() else {
         return Err(EngineError::shape(OP, format!("x {:?} must be [B, H, W, C]", x.dims())));
     };

@@ -49,6 +49,39 @@ pub(crate) trait Simd: Copy + 'static {
     unsafe fn greatest(v: Self::V) -> Self::T;
 }
 
+/// The vector at `from`, or the `left` numbers that remain of a row, then zeros.
+#[inline(always)]
+pub(crate) unsafe fn load<S: Simd>(from: *const S::T, left: usize) -> S::V {
+    unsafe {
+        if left >= S::LANES {
+            S::load(from)
+        } else {
+            S::load_some(from, left)
+        }
+    }
+}
+
+/// Stores a vector, or the `left` numbers that remain of a row.
+#[inline(always)]
+pub(crate) unsafe fn store<S: Simd>(to: *mut S::T, v: S::V, left: usize) {
+    unsafe {
+        if left >= S::LANES {
+            S::store(to, v)
+        } else {
+            S::store_some(to, v, left)
+        }
+    }
+}
+
+/// `1 / (1 + e⁻ˣ)`.
+#[inline(always)]
+pub(crate) unsafe fn sigmoid<S: Simd>(x: S::V) -> S::V {
+    unsafe {
+        let one = S::splat(S::T::ONE);
+        S::div(one, S::add(one, S::exp(S::sub(S::splat(S::T::ZERO), x))))
+    }
+}
+
 /// What the f32 polynomials need beyond arithmetic.
 pub(crate) trait Bits: Simd<T = f32> {
     /// The nearest integer, as a float.
