@@ -1,4 +1,4 @@
-import type { Engine as NativeEngine } from './generated/binding.js';
+import type { Engine as NativeEngine, ProfiledOperation } from './generated/binding.js';
 import { unwrap } from './outcome.ts';
 
 /** Where arithmetic runs. */
@@ -41,6 +41,16 @@ export class Engine {
   /** Waits until everything enqueued before has run; throws the first failure of an operation that made no handle. */
   async settled(): Promise<void> {
     await this.filledHandles();
+  }
+
+  /** Times operations from here on, for {@link Engine.takeProfile}: one profile at a time in a process. */
+  startProfile(): void {
+    this.native.startProfile();
+  }
+
+  /** Ends the profile once everything enqueued before has run: every operation on every shape, slowest first. */
+  async takeProfile(): Promise<readonly ProfiledOperation[]> {
+    return unwrap(await this.native.takeProfile());
   }
 
   /** A number for a new handle. */

@@ -1,7 +1,7 @@
 export { concat } from './concat.ts';
 export { Ema, type EmaOptions } from './ema.ts';
 export { type Device, Engine } from './engine.ts';
-export type { PredictionKind, SamplerKind, Spacing } from './generated/binding.js';
+export type { PredictionKind, ProfiledOperation, SamplerKind, Spacing } from './generated/binding.js';
 export { gradients } from './gradients.ts';
 export { Handle } from './handle.ts';
 export { type AddonCandidate, addon, addonCandidates, loadEngine, type NativeAddon } from './load.ts';

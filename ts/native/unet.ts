@@ -141,6 +141,11 @@ export class Unet extends Handle {
     return parameters.map(({ shape }, index) => new Tensor(this.engine, outs[index] ?? 0, shape));
   }
 
+  /** Forgets the gradients that tapes have gathered. */
+  zeroGradients(): void {
+    this.engine.native.zeroUnetGradients(this.id);
+  }
+
   /** SHA-256 over the weights as little-endian f32 in diffusers' layout, in the order of the names. */
   async digest(): Promise<string> {
     return unwrap(await this.engine.native.unetDigest(this.id));

@@ -13,3 +13,7 @@
 
 mod api;
 mod core;
+
+/// Activations come and go by the gigabyte.
+#[global_allocator]
+static MEMORY: potstill_engine::Recycler = potstill_engine::Recycler;

@@ -12,6 +12,7 @@ mod files;
 mod model;
 mod noise;
 mod optimizer;
+mod profile;
 mod sampler;
 mod tensors;
 mod text;

@@ -6,7 +6,7 @@ use std::path::Path;
 use napi::Env;
 use napi::bindgen_prelude::{Float64Array, Object};
 use napi_derive::napi;
-use potstill_engine::{DType, Device, Value, no_grad};
+use potstill_engine::{DType, Device, Gradients, Value, no_grad};
 use potstill_io::Dtype;
 use potstill_models::{ForwardOptions, Initialisation, Unet, UnetConfig, UnetInputs};
 use sha2::{Digest, Sha256};
@@ -238,6 +238,15 @@ impl Engine {
                     Ok(Value::constant(potstill_models::to_file_layout(gradient)?.copy()?))
                 })
                 .collect()
+        });
+    }
+
+    /// Forgets the gradients gathered so far.
+    #[napi(catch_unwind)]
+    pub fn zero_unet_gradients(&self, unet: f64) {
+        self.effect::<()>(&[], "zeroGradients", move |state| {
+            *state.get::<UnetModule>(id(unet))?.gradients.borrow_mut() = Gradients::default();
+            Ok(Vec::new())
         });
     }
 
