@@ -15,6 +15,7 @@ export const COMMANDS: readonly RegisteredCommand[] = [
   { name: 'sample', summary: 'draw pictures with a model', load: () => import('./sample.ts') },
   { name: 'report', summary: 'a self-contained HTML page of a run', load: () => import('./report.ts') },
   { name: 'probe', summary: 'run one component on given tensors', load: () => import('./probe.ts') },
+  { name: 'bench', summary: 'time this machine: a full-size UNet, noise', load: () => import('./bench.ts') },
   { name: 'recipe', summary: 'check, print or describe a recipe', load: () => import('./recipe.ts') },
   {
     name: 'doctor',
@@ -48,5 +49,7 @@ export const NOT_BUILT: readonly string[] = [
   'model pull',
   'model push',
   'watch',
-  'bench',
+  'bench verify',
+  'bench step',
+  'bench methods',
 ];

@@ -1,0 +1,67 @@
+import { type Command, Option } from 'commander';
+import type { Architecture } from '../bench/index.ts';
+import { inputError } from '../errors.ts';
+import { describeMeasurement } from './bench-output.ts';
+import type { Context } from './command.ts';
+import { notBuilt } from './not-built.ts';
+import { parseCount } from './parse.ts';
+import { requireBuiltDevice } from './sampling-options.ts';
+
+interface UnetOptions {
+  readonly arch: Architecture;
+  readonly size: number;
+  readonly batch: number;
+  readonly mode: 'forward' | 'lora' | 'full';
+  readonly recompute?: boolean;
+  readonly iterations: number;
+  readonly threads?: number;
+  readonly profile?: boolean;
+  readonly dtype?: string;
+  readonly device?: string;
+}
+
+/** Sides of pictures: latents are an eighth, and the UNet halves them three times at most. */
+const SIDES = 64;
+
+/** `potstill bench unet` */
+export function configureUnet(command: Command, context: Context): void {
+  command
+    .description(
+      'Times a UNet of full size with random weights: forward, or (full) forward and backward by all weights, without an optimizer.',
+    )
+    .addOption(new Option('--arch <name>', 'architecture').choices(['sd15', 'sdxl']).default('sd15'))
+    .option('--size <pixels>', 'side of the picture, a multiple of 64', parseCount, 512)
+    .option('--batch <n>', 'pictures at once', parseCount, 1)
+    .addOption(
+      new Option('--mode <name>', 'what one iteration is').choices(['forward', 'full', 'lora']).default('forward'),
+    )
+    .option('--recompute', 'with --mode full: keep no activations; the gradients are the same')
+    .option('--iterations <n>', 'how often, after one that does not count', parseCount, 3)
+    .option('--threads <n>', 'threads to compute with (default: all)', parseCount)
+    .option('--profile', 'where the time goes, operation by operation, in one more iteration')
+    .addOption(new Option('--dtype <type>').hideHelp())
+    .addOption(new Option('--device <name>').hideHelp())
+    .action(async (options: UnetOptions) => {
+      const { arch, size, batch, mode, recompute = false, iterations, threads, profile = false } = options;
+      if (mode === 'lora') throw notBuilt('--mode lora');
+      requireBuiltDevice(options);
+      if (size % SIDES !== 0) {
+        throw inputError('ERR_USAGE', `${size} is no multiple of ${SIDES}`, {
+          where: '--size',
+          remedy: 'Such as 512.',
+        });
+      }
+      if (recompute && mode === 'forward') {
+        throw inputError('ERR_USAGE', 'a forward pass keeps no activations to recompute', {
+          where: '--recompute',
+          remedy: 'Give --mode full as well.',
+        });
+      }
+      const { loadEngine } = await import('../native/index.ts');
+      const { ARCHITECTURES, measure, UnetBenchmark } = await import('../bench/index.ts');
+      const engine = await loadEngine({ threads });
+      const workload = await UnetBenchmark.create(engine, ARCHITECTURES[arch], { size, batch, mode, recompute });
+      const result = await measure(engine, () => workload.run(), { iterations, profile, signal: context.signal });
+      context.result(result, () => describeMeasurement(`${arch} ${size}x${size}, batch ${batch}, ${mode}`, result));
+    });
+}
