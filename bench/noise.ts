@@ -1,58 +1,30 @@
-import { join } from 'node:path';
-import { parseArgs } from 'node:util';
-import { loadEngine, noise } from '../ts/native/index.ts';
+/** Noise of both generators against torch's. */
+import { NOISE_SEED, NOISE_SHAPE } from '../ts/bench/index.ts';
+import { agree } from './lib/agree.ts';
 import { compare } from './lib/compare.ts';
-import { Peer } from './lib/peer.ts';
+import { options, potstill, torch } from './lib/options.ts';
 import { publish } from './lib/publish.ts';
 
-/** Latents of 64 pictures of 512². */
-const SHAPE = [64, 4, 64, 64] as const;
-const VALUES = SHAPE.reduce((product, size) => product * size, 1);
-const SEED = 42n;
 /** The torch generator is bit-exact on CPUs of torch's AVX2 class: nothing else is timed against it. */
 const TOLERANCE = 0;
 
-const { values } = parseArgs({
-  options: {
-    python: { type: 'string' },
-    iterations: { type: 'string', default: '20' },
-    threads: { type: 'string', default: '1' }, // torch's CPU generator is sequential
-  },
+const { python, threads, turns, iterations } = options({ threads: '1', turns: '10', iterations: '5' });
+const plan = { turns: Number(turns), iterations: Number(iterations), warmUp: 3, apart: false };
+const theirs = torch(python, 'noise', [threads, NOISE_SHAPE.join(','), String(NOISE_SEED)]);
+
+const sameValues = await compare({ ours: potstill('noise', [threads, 'torch']), theirs }, plan, (own, other) =>
+  agree(own, other, 'first', TOLERANCE),
+);
+// Other values, so there is nothing to compare but the time.
+const ownGenerator = await compare({ ours: potstill('noise', [threads, 'philox']), theirs }, plan, () => {});
+const facts = ({ introductions: [own, other], ...times }: typeof sameValues) => ({
+  kernels: own?.['kernels'],
+  peer: other?.['versions'],
+  ...times,
 });
-
-const engine = await loadEngine({ threads: Number(values.threads) });
-
-/** Seconds that one tensor of noise takes until it can be read. */
-async function measure(generator: 'torch' | 'philox'): Promise<number> {
-  const begun = performance.now();
-  const tensor = noise(engine, { generator, seeds: [SEED], shape: SHAPE });
-  await engine.settled();
-  const seconds = (performance.now() - begun) / 1000;
-  tensor.dispose();
-  return seconds;
-}
-
-const peer =
-  values.python === undefined
-    ? undefined
-    : new Peer(values.python, [join(import.meta.dirname, 'peers', 'noise.py'), values.threads, SHAPE.join(',')]);
-const introduction = await peer?.introduce();
-if (introduction !== undefined) {
-  const ours = await noise(engine, { generator: 'torch', seeds: [SEED], shape: SHAPE }).toArray();
-  const theirs = introduction['first'] as readonly number[];
-  const worst = Math.max(...theirs.map((value, index) => Math.abs(value - (ours[index] ?? Number.NaN))));
-  if (!(worst <= TOLERANCE)) throw new Error(`the first values differ by ${worst}: not timed`);
-}
-
-const iterations = Number(values.iterations);
-const torch = await compare(() => measure('torch'), peer && (() => peer.run()), iterations, 3);
-const philox = await compare(() => measure('philox'), undefined, iterations, 3);
-peer?.end();
 await publish('noise', {
-  values: VALUES,
-  threads: Number(values.threads),
-  kernels: engine.kernelClass,
-  peer: introduction?.['versions'],
-  torch,
-  philox,
+  shape: NOISE_SHAPE,
+  threads: Number(threads),
+  torch: facts(sameValues),
+  philox: facts(ownGenerator),
 });

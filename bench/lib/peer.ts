@@ -1,19 +1,37 @@
 import { type ChildProcessWithoutNullStreams, spawn } from 'node:child_process';
 import { createInterface } from 'node:readline';
 
+/** What a side says of an iteration. */
+export interface Iteration {
+  readonly seconds: number;
+  /** The most memory that its process has had so far. */
+  readonly peakBytes: number;
+}
+
+/** How to start a side of a benchmark. */
+export interface Program {
+  readonly command: string;
+  readonly words: readonly string[];
+}
+
 /**
- * The other side of a benchmark: a program that first prints one line of JSON (what it computed, its versions) and then
- * answers each line `run` with the seconds of one iteration.
+ * One side of a benchmark: a program that first prints one line of JSON (what it computed, its versions) and then answers
+ * each line `run` with an {@link Iteration}. It ends when its input does.
  */
 export class Peer {
   readonly #child: ChildProcessWithoutNullStreams;
   readonly #lines: AsyncIterator<string>;
+  readonly #closed: Promise<unknown>;
   #errors = '';
 
-  constructor(command: string, words: readonly string[]) {
+  constructor({ command, words }: Program) {
     this.#child = spawn(command, words);
     this.#child.stderr.setEncoding('utf8').on('data', (text: string) => {
       this.#errors += text;
+    });
+    this.#closed = new Promise((resolve) => this.#child.once('close', resolve));
+    this.#child.on('error', (error) => {
+      this.#errors += error.message;
     });
     this.#lines = createInterface({ input: this.#child.stdout })[Symbol.asyncIterator]();
   }
@@ -23,19 +41,21 @@ export class Peer {
     return JSON.parse(await this.#line());
   }
 
-  /** Runs one iteration; returns its seconds. */
-  async run(): Promise<number> {
+  /** Runs one iteration. */
+  async run(): Promise<Iteration> {
     this.#child.stdin.write('run\n');
-    return Number(await this.#line());
+    return JSON.parse(await this.#line());
   }
 
-  end(): void {
+  /** Ends the program, and waits until its memory is free. */
+  async end(): Promise<void> {
     this.#child.stdin.end();
+    await this.#closed;
   }
 
   async #line(): Promise<string> {
     const { value, done } = await this.#lines.next();
-    if (done === true) throw new Error(`the peer ended: ${this.#errors}`);
+    if (done === true) throw new Error(`a side of the benchmark ended: ${this.#errors}`);
     return value;
   }
 }

@@ -1,21 +1,30 @@
 import { execFileSync } from 'node:child_process';
-import { mkdir, writeFile } from 'node:fs/promises';
-import { availableParallelism, cpus } from 'node:os';
+import { mkdir } from 'node:fs/promises';
 import { join } from 'node:path';
+import { inspectMachine } from '../../ts/machine/index.ts';
+import { writeAtomic } from '../../ts/write-atomic.ts';
 
-/** Prints a result and keeps it under `results/`, with what it depends on. */
+/** Where results are kept. */
+export const RESULTS = join(import.meta.dirname, '..', 'results');
+
+/** Prints a result and keeps it as `results/NAME.json`, with what it depends on. */
 export async function publish(name: string, result: object): Promise<void> {
+  const { cpu, memory } = await inspectMachine(RESULTS);
   const document = {
     benchmark: name,
     commit: execFileSync('git', ['describe', '--always', '--dirty'], { encoding: 'utf8' }).trim(),
-    processor: cpus()[0]?.model.trim(),
-    cores: availableParallelism(),
-    node: process.versions.node,
+    date: new Date().toISOString().slice(0, 10),
+    machine: {
+      processor: cpu.model,
+      cores: cpu.cores,
+      instructions: cpu.features,
+      memoryGiB: Math.round(memory.total / 2 ** 30),
+      node: process.versions.node,
+    },
     ...result,
   };
   const text = `${JSON.stringify(document, null, 2)}\n`;
-  const folder = join(import.meta.dirname, '..', 'results');
-  await mkdir(folder, { recursive: true });
-  await writeFile(join(folder, `${name}.json`), text);
+  await mkdir(RESULTS, { recursive: true });
+  await writeAtomic(join(RESULTS, `${name}.json`), text);
   process.stdout.write(text);
 }
