@@ -21,13 +21,22 @@ async function readJson(...path: string[]): Promise<Record<string, unknown>> {
 }
 
 /**
- * The tarballs of what potstill depends on, out of node_modules: given to npm beside potstill's own, they satisfy its
- * dependencies, so that nothing is asked of a registry.
+ * The tarballs of what potstill depends on, and of what that depends on, out of node_modules: given to npm beside
+ * potstill's own, they satisfy its dependencies, so that nothing is asked of a registry.
  */
 async function packDependencies(into: string): Promise<string[]> {
-  const { dependencies } = await readJson(ROOT, 'package.json');
+  const names = new Set<string>();
+  const add = async (...folder: string[]): Promise<void> => {
+    const { dependencies = {} } = await readJson(ROOT, ...folder, 'package.json');
+    for (const name of Object.keys(dependencies as object)) {
+      if (names.has(name)) continue;
+      names.add(name);
+      await add('node_modules', name);
+    }
+  };
+  await add();
   const packed: string[] = [];
-  for (const name of Object.keys(dependencies as object)) {
+  for (const name of names) {
     const { stdout, stderr, code } = await execute(
       'npm',
       ['pack', join(ROOT, 'node_modules', name), '--json', '--silent', '--pack-destination', into],

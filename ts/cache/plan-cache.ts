@@ -95,7 +95,7 @@ function ownSize(recipe: ResolvedRecipe, sampleSize: number | undefined, index: 
 
 async function vaeFacts(recipe: ResolvedRecipe, options: DigestOptions): Promise<VaeFacts> {
   const { model } = recipe.student;
-  if (!(await isFolder(join(model, 'vae')))) {
+  if (!(await hasPart(model, 'vae'))) {
     const stored = await readPlan(recipe.cache.dir, 'latents');
     if (stored?.component === 'latents') {
       const { weights, config, scalingFactor, channels, downscale } = stored.vae;
@@ -108,7 +108,7 @@ async function vaeFacts(recipe: ResolvedRecipe, options: DigestOptions): Promise
 
 async function textFacts(recipe: ResolvedRecipe, options: DigestOptions): Promise<TextFacts> {
   const { model } = recipe.student;
-  if (!(await isFolder(join(model, 'text_encoder')))) {
+  if (!(await hasPart(model, 'text_encoder'))) {
     const stored = await readPlan(recipe.cache.dir, 'text');
     if (stored?.component === 'text') return { encoders: stored.encoders, shape: stored.shape };
   }
@@ -128,7 +128,7 @@ async function unetFacts(
   text: TextPlan,
   options: DigestOptions,
 ): Promise<UnetFacts> {
-  if (!(await isFolder(join(model, 'unet')))) {
+  if (!(await hasPart(model, 'unet'))) {
     const stored = await readPlan(recipe.cache.dir, `teachers/${id}`);
     if (stored?.component === 'teacher') {
       options.progress?.log(`${model} is not there: teacher ${id} is taken from its cache`);
@@ -137,7 +137,9 @@ async function unetFacts(
     }
   }
   const facts = await inspectUnet(model);
-  if (await isFolder(join(model, 'text_encoder'))) await checkEncoders(id, model, text, options);
+  // A single file's encoders are its own copy of what nearly all models share; the student's make the text.
+  const folder = await isFolder(model);
+  if (folder && (await hasPart(model, 'text_encoder'))) await checkEncoders(id, model, text, options);
   return {
     digest: await digestComponent(facts.files, options),
     prediction: facts.prediction,
@@ -155,6 +157,11 @@ async function checkEncoders(id: string, model: string, text: TextPlan, options:
     remedy:
       "Use a teacher with the student's text encoders, or take text_encoder out of its folder to use the student's.",
   });
+}
+
+/** Whether a model may have a component: its folder is there, or the model is a single file. */
+async function hasPart(model: string, part: string): Promise<boolean> {
+  return (await isFolder(join(model, part))) || (await stat(model).catch(() => undefined))?.isFile() === true;
 }
 
 async function isFolder(path: string): Promise<boolean> {

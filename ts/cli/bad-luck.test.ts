@@ -89,8 +89,8 @@ test.each([
   ['sample --prompt x --out @o --model @model --vae @aside/text', 'neither a config.json nor a folder vae', 'VAE'],
   ['probe text --prompts @prompts.json --out @o --model @teacher', 'the model has no text_encoder', 'text_encoder/'],
   ['probe vae --encode @picture.png --out @o --model @teacher', 'the model has no vae', 'vae/'],
-  ['sample --prompt x --out @o --model @notes.txt', 'is a file, not a model', 'unet/'],
-  ['sample --prompt x --out @o --model @unet.safetensors', 'single file is not built yet', 'README'],
+  ['sample --prompt x --out @o --model @notes.txt', 'the header claims', 'intact copy'],
+  ['sample --prompt x --out @o --model @unet.safetensors', 'none of which belongs', 'Only models'],
   ['sample --prompt x --out @o --model @nowhere', 'no such file or folder', 'unet/'],
   ['sample --prompt x --out @o --model @aside', 'is not a diffusers model', 'unet/'],
 ])('a model that lacks something: %s', async (line, what, remedy) => {

@@ -61,7 +61,7 @@ describe('probe unet', () => {
     ['inputs for another model', ['--in', 'in.safetensors', '--model', 'tiny'], 'encoder_hidden_states has shape'],
     ['a folder that is no model', ['--in', 'in.safetensors', '--model', '.'], 'has no unet/config.json'],
     ['a folder that is missing', ['--in', 'in.safetensors', '--model', 'nowhere'], 'no such file or folder'],
-    ['a single file', ['--in', 'in.safetensors', '--model', 'in.safetensors'], 'single file is not built yet'],
+    ['a file that is no model', ['--in', 'in.safetensors', '--model', 'in.safetensors'], 'none of which belongs'],
     ['adapters', ['--in', 'in.safetensors', '--lora', 'a:1'], '--lora is not built yet'],
     ['quantization', ['--in', 'in.safetensors', '--quantize', 'nf4'], '--quantize is not built yet'],
     ['bf16', ['--in', 'in.safetensors', '--dtype', 'bf16'], '--dtype bf16 is not built yet'],

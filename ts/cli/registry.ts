@@ -16,6 +16,11 @@ export const COMMANDS: readonly RegisteredCommand[] = [
   { name: 'report', summary: 'a self-contained HTML page of a run', load: () => import('./report.ts') },
   { name: 'probe', summary: 'run one component on given tensors', load: () => import('./probe.ts') },
   { name: 'bench', summary: 'time this machine: a full-size UNet, noise', load: () => import('./bench.ts') },
+  {
+    name: 'model',
+    summary: 'look at, convert, pull and push checkpoints',
+    load: () => import('./model.ts'),
+  },
   { name: 'recipe', summary: 'check, print or describe a recipe', load: () => import('./recipe.ts') },
   {
     name: 'doctor',
@@ -43,11 +48,7 @@ export const NOT_BUILT: readonly string[] = [
   'lora extract',
   'lora resize',
   'lora back-merge',
-  'model inspect',
-  'model convert',
   'model quantize',
-  'model pull',
-  'model push',
   'watch',
   'bench verify',
   'bench step',

@@ -7,7 +7,7 @@ import { Schedule } from './schedule.ts';
 /** The family of a model, which decides how prompts condition it. */
 export type ModelKind = 'sd15' | 'sdxl';
 
-/** A model's folder (diffusers' layout), opened but not loaded. */
+/** A model, a diffusers folder or a single file, opened but not loaded. */
 export interface Model {
   readonly folder: string;
   readonly kind: ModelKind;
@@ -24,9 +24,9 @@ export interface Model {
 }
 
 /**
- * Reads the small configurations of a model's folder.
+ * Reads the small configurations of a model's folder, or the header of a single file.
  *
- * @throws PotstillError when it is no diffusers folder or something in it is not supported
+ * @throws PotstillError when it is neither, or something in it is not supported
  */
 export async function openModel(engine: Engine, folder: string): Promise<Model> {
   const [id, opened] = await allocateFor(engine, (out) => engine.native.openModel(out, folder));
@@ -42,7 +42,7 @@ export async function openModel(engine: Engine, folder: string): Promise<Model> 
   };
 }
 
-/** Folder of one of a model's components. */
+/** Where one of a model's components is loaded from: `MODEL/unet`, also when MODEL is a single file. */
 export function componentFolder(model: { readonly folder: string }, component: 'unet' | 'vae'): string {
   return join(model.folder, component);
 }

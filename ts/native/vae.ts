@@ -3,6 +3,7 @@ import type { Engine } from './engine.ts';
 import type { LoadedVae } from './generated/binding.js';
 import { Handle } from './handle.ts';
 import { allocateFor } from './load-handle.ts';
+import type { ModelKind } from './model.ts';
 import { enqueueTensor, type Tensor } from './tensor.ts';
 
 /** A VAE: pictures to latents and back. */
@@ -20,9 +21,13 @@ export class Vae extends Handle {
     this.downscale = loaded.downscale;
   }
 
-  /** Loads a component folder (`…/vae` of a diffusers model). */
-  static async open(engine: Engine, folder: string): Promise<Vae> {
-    return new Vae(engine, ...(await allocateFor(engine, (out) => engine.native.loadVae(out, folder))));
+  /**
+   * Loads `MODEL/vae`, a VAE's own folder, or the VAE in a single file.
+   *
+   * @param kind of the model that a file with a VAE alone is for: it decides the scaling factor
+   */
+  static async open(engine: Engine, path: string, kind?: ModelKind): Promise<Vae> {
+    return new Vae(engine, ...(await allocateFor(engine, (out) => engine.native.loadVae(out, path, kind))));
   }
 
   /**

@@ -82,7 +82,12 @@ export class Painter implements Disposable {
     const model = await openModel(engine, folder);
     const text = await TextEncoder.open(engine, folder);
     try {
-      return new Painter(engine, model, text, await Vae.open(engine, options.vae ?? componentFolder(model, 'vae')));
+      return new Painter(
+        engine,
+        model,
+        text,
+        await Vae.open(engine, options.vae ?? componentFolder(model, 'vae'), model.kind),
+      );
     } catch (thrown) {
       text.dispose();
       model.schedule.dispose();

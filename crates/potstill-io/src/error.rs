@@ -8,6 +8,8 @@ use std::path::{Path, PathBuf};
 pub enum HeaderError {
     #[error("the file has {length} bytes, fewer than the 8 of a safetensors length field")]
     TooShort { length: u64 },
+    #[error("it is {format}, which is not read")]
+    Foreign { format: &'static str, remedy: &'static str },
     #[error("the header claims {claimed} bytes; at most {limit} are read")]
     HeaderTooLarge { claimed: u64, limit: u64 },
     #[error(
@@ -58,6 +60,7 @@ impl HeaderError {
     pub fn code(&self) -> &'static str {
         match self {
             Self::TooShort { .. } => "too-short",
+            Self::Foreign { .. } => "foreign-format",
             Self::HeaderTooLarge { .. } => "header-too-large",
             Self::HeaderBeyondEnd { .. } => "header-beyond-end",
             Self::NotUtf8 => "header-not-utf8",
@@ -92,7 +95,7 @@ pub enum IoError {
         source: std::io::Error,
     },
     /// The file is no sound safetensors file.
-    #[error("{}: {source}; replace it by an intact copy", path.display())]
+    #[error("{}: {source}{}", path.display(), remedy(source))]
     Safetensors {
         /// The file.
         path: PathBuf,
@@ -112,5 +115,13 @@ impl IoError {
     pub fn safetensors(path: &Path) -> impl FnOnce(HeaderError) -> Self {
         let path = path.to_owned();
         move |source| Self::Safetensors { path, source }
+    }
+}
+
+/// What to do about a malformed file, as the end of its message.
+fn remedy(error: &HeaderError) -> String {
+    match error {
+        HeaderError::Foreign { remedy, .. } => format!("; {remedy}"),
+        _ => "; replace it by an intact copy".to_owned(),
     }
 }

@@ -101,6 +101,23 @@ impl SafetensorsFile {
         self.tensor(name)?.to_f32().map_err(IoError::safetensors(&self.path))
     }
 
+    /// Gives a tensor's pages back to the system once its values have been taken, so that loading a model needs the
+    /// memory of one copy of it, not of two. Reading the tensor again reads it from the disk again.
+    pub fn release(&self, name: &str) {
+        #[cfg(unix)]
+        if let Some(info) = self.header.get(name) {
+            let start = self.header.data_start() as usize + info.start as usize;
+            // SAFETY: the map is read-only and of a file, so that dropped pages come back with the same content. Advice
+            // that the system does not take changes nothing.
+            let _ = unsafe {
+                self.map
+                    .unchecked_advise_range(memmap2::UncheckedAdvice::DontNeed, start, info.bytes() as usize)
+            };
+        }
+        #[cfg(not(unix))]
+        let _ = name;
+    }
+
     fn view<'a>(&'a self, info: &'a TensorInfo) -> TensorView<'a> {
         let start = self.header.data_start() as usize;
         TensorView {

@@ -62,15 +62,48 @@ pub struct Header {
     data_start: u64,
 }
 
+/// Other formats that weights come in, by the first bytes of their files. All of them read as an absurd header length.
+const FOREIGN: [(&[u8], &str, &str); 6] = [
+    (
+        b"PK\x03\x04",
+        "a zip archive, as torch.save writes checkpoints (.ckpt, .pt, .bin)",
+        PICKLE_REMEDY,
+    ),
+    (
+        b"\x80\x02",
+        "a Python pickle, as old versions of torch.save write checkpoints",
+        PICKLE_REMEDY,
+    ),
+    (b"\x80\x04", "a Python pickle", PICKLE_REMEDY),
+    (b"GGUF", "a GGUF file", "take the safetensors file of the model"),
+    (
+        b"version ",
+        "a Git LFS pointer instead of the file itself",
+        "fetch the file with `git lfs pull`",
+    ),
+    (
+        b"<!DOCTYP",
+        "a web page",
+        "download the file itself, logged in where the site asks for it",
+    ),
+];
+/// Loading a pickle runs the code in it, so none is ever read.
+const PICKLE_REMEDY: &str = "save the weights as safetensors with a program and file that you trust";
+
 /// The header's length, from a file's first 8 bytes and its length.
 ///
 /// # Errors
-/// When the file cannot hold such a header, or it exceeds [`MAX_HEADER_BYTES`].
+/// [`HeaderError::Foreign`] for a checkpoint of another format; otherwise when the file cannot hold such a header, or it exceeds [`MAX_HEADER_BYTES`].
 pub fn header_length(first: [u8; 8], file_length: u64) -> Result<u64, HeaderError> {
     let claimed = u64::from_le_bytes(first);
     let Some(available) = file_length.checked_sub(LENGTH_FIELD) else {
         return Err(HeaderError::TooShort { length: file_length });
     };
+    if claimed > available.min(MAX_HEADER_BYTES)
+        && let Some((_, format, remedy)) = FOREIGN.iter().find(|(magic, ..)| first.starts_with(magic))
+    {
+        return Err(HeaderError::Foreign { format, remedy });
+    }
     if claimed > MAX_HEADER_BYTES {
         return Err(HeaderError::HeaderTooLarge {
             claimed,
@@ -377,6 +410,24 @@ mod tests {
             let json = format!(r#"{{"a":{{"dtype":"F64","shape":[{shape}],"data_offsets":[0,0]}}}}"#);
             assert_eq!(code(&json, 0), "shape-overflow", "{shape}");
         }
+    }
+
+    #[test]
+    fn other_formats_are_named() {
+        for (first, name) in [
+            (b"PK\x03\x04\x14\x00\x00\x00", "torch.save"),
+            (b"\x80\x02\x8a\nl\xfc\x9cF", "pickle"),
+            (b"\x80\x04\x95\x00\x00\x00\x00\x00", "pickle"),
+            (b"GGUF\x03\x00\x00\x00", "GGUF"),
+            (b"version ", "LFS"),
+            (b"<!DOCTYP", "web page"),
+        ] {
+            let error = header_length(*first, 1 << 20).unwrap_err();
+            assert_eq!(error.code(), "foreign-format");
+            assert!(error.to_string().contains(name), "{error}");
+        }
+        // A header of 640 bytes begins like an old pickle.
+        assert_eq!(header_length(*b"\x80\x02\x00\x00\x00\x00\x00\x00", 1 << 20), Ok(640));
     }
 
     #[test]

@@ -28,7 +28,15 @@ pub enum ModelError {
         /// The file or folder that the weights came from.
         place: String,
         /// The keys concerned.
-        mismatch: KeyMismatch,
+        mismatch: Box<KeyMismatch>,
+    },
+    /// A sound file of something else than a model of the SD1.5 or SDXL family.
+    #[error("{place}: this is {what}; only models of the SD1.5 and SDXL (base) families are read")]
+    Unsupported {
+        /// The file or folder.
+        place: String,
+        /// What it is.
+        what: String,
     },
     /// A file is absent, unreadable or not what its name says.
     #[error("{}: {reason}", path.display())]
@@ -76,34 +84,43 @@ impl ModelError {
     }
 }
 
-/// Every key in which a checkpoint differs from what the configuration asks for.
+/// Every key in which a checkpoint differs from what its model asks for.
 #[derive(Debug, Default, Clone, PartialEq, Eq)]
 pub struct KeyMismatch {
-    /// Asked for by the configuration, absent from the checkpoint.
+    /// Asked for by the model, absent from the checkpoint.
     pub missing: Vec<String>,
-    /// In the checkpoint, unknown to the configuration.
+    /// In the checkpoint, unknown to the model.
     pub unexpected: Vec<String>,
     /// In both, with different shapes: name, shape asked for, shape found.
     pub misshapen: Vec<(String, Vec<usize>, Vec<usize>)>,
+    /// In both, but not stored as f16, bf16, f32 or f64: name, dtype.
+    pub wrong_dtype: Vec<(String, &'static str)>,
+    /// Tensors that hold NaN or infinity.
+    pub not_finite: Vec<String>,
 }
 
 impl KeyMismatch {
     /// True when nothing differs.
     pub fn is_empty(&self) -> bool {
-        self.missing.is_empty() && self.unexpected.is_empty() && self.misshapen.is_empty()
+        *self == Self::default()
     }
 }
 
 impl fmt::Display for KeyMismatch {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(
-            f,
-            "the weights do not fit config.json ({} missing, {} unexpected, {} of another shape); use the config.json \
-             that was saved with these weights",
-            self.missing.len(),
-            self.unexpected.len(),
-            self.misshapen.len()
-        )?;
+        let counts = [
+            (self.missing.len(), "missing"),
+            (self.unexpected.len(), "unexpected"),
+            (self.misshapen.len(), "of another shape"),
+            (self.wrong_dtype.len(), "of another dtype than f16, bf16, f32 and f64"),
+            (self.not_finite.len(), "with NaN or infinity"),
+        ];
+        let parts: Vec<String> = counts
+            .iter()
+            .filter(|(count, _)| *count > 0)
+            .map(|(count, what)| format!("{count} {what}"))
+            .collect();
+        write!(f, "the weights do not fit the model: {}", parts.join(", "))?;
         for name in &self.missing {
             write!(f, "\n  missing: {name}")?;
         }
@@ -111,7 +128,13 @@ impl fmt::Display for KeyMismatch {
             write!(f, "\n  unexpected: {name}")?;
         }
         for (name, wanted, found) in &self.misshapen {
-            write!(f, "\n  {name}: shape {found:?}, config.json asks for {wanted:?}")?;
+            write!(f, "\n  {name}: shape {found:?}, the model asks for {wanted:?}")?;
+        }
+        for (name, dtype) in &self.wrong_dtype {
+            write!(f, "\n  {name}: dtype {dtype}")?;
+        }
+        for name in &self.not_finite {
+            write!(f, "\n  {name}: holds NaN or infinity")?;
         }
         Ok(())
     }

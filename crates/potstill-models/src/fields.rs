@@ -109,6 +109,41 @@ impl<'a> Fields<'a> {
         Ok(list)
     }
 
+    /// A number of layers for every item of every level: one number for all, or one entry per level, which is a number
+    /// or a list of as many numbers as `counts` has for that level. Absent: 1.
+    pub(crate) fn layer_lists(&self, field: &str, counts: &[usize]) -> Result<Vec<Vec<usize>>> {
+        let same = |n: usize| counts.iter().map(|count| vec![n; *count]).collect();
+        let lists: Vec<Vec<usize>> = match self.get(field) {
+            None => same(1),
+            Some(Json::Array(levels)) => {
+                if levels.len() != counts.len() {
+                    let reason = format!("has {} entries, block_out_channels has {}", levels.len(), counts.len());
+                    return Err(self.error(field, reason));
+                }
+                let level = |(entry, &count): (&Json, &usize)| match entry {
+                    Json::Array(items) if items.len() == count => {
+                        items.iter().map(|item| self.to_usize(field, item)).collect()
+                    }
+                    Json::Array(_) => Err(self.wrong_type(
+                        field,
+                        entry,
+                        &format!("a list of {count} numbers, as many as its level has layers"),
+                    )),
+                    one => Ok(vec![self.to_usize(field, one)?; count]),
+                };
+                levels.iter().zip(counts).map(level).collect::<Result<_>>()?
+            }
+            Some(one) => same(self.to_usize(field, one)?),
+        };
+        for list in &lists {
+            if list.contains(&0) {
+                return Err(self.error(field, "entries must be positive"));
+            }
+            self.at_most_layers(field, list)?;
+        }
+        Ok(lists)
+    }
+
     fn at_most_layers(&self, field: &str, counts: &[usize]) -> Result<()> {
         match counts.iter().find(|n| **n > MAX_LAYERS) {
             Some(n) => Err(self.error(field, format!("is {n}; more than {MAX_LAYERS} layers are not read"))),

@@ -1,10 +1,12 @@
-//! UNet, VAE, CLIP, tokenizer, noise schedules and samplers of the SD1.5 and SDXL families, read from diffusers folders.
+//! UNet, VAE, CLIP, tokenizer, noise schedules and samplers of the SD1.5 and SDXL families, read from diffusers folders and
+//! single files.
 //!
 //! Images and latents are NCHW at this crate's boundary and channels-last inside; weights are f32 in memory and in
 //! diffusers' layout in everything that is exported.
 
 mod checkpoint;
 mod clip;
+mod clip_vocabulary;
 mod error;
 mod fields;
 mod layout;
@@ -21,10 +23,14 @@ mod tokenizer;
 mod unet;
 mod vae;
 
+pub use checkpoint::{
+    Checkpoint, CheckpointReport, Component, ComponentConfig, ComponentReport, Conversions, ConvertOptions, Converted,
+    Dialect, Layout, UnusedKey, convert_checkpoint,
+};
 pub use clip::{ClipActivation, TextConfig, TextEncoder, TextOutput};
 pub use error::{KeyMismatch, ModelError, Result};
 pub use layout::{to_file_layout, to_memory_layout};
-pub use model::{COMPONENTS, Model, ModelKind};
+pub use model::{Model, ModelKind};
 pub use params::Params;
 pub use prediction::{PredictionKind, add_noise, conversion, convert, guide};
 pub use prompt::{PromptEmbeddings, PromptEncoder, default_time_ids};
@@ -32,5 +38,5 @@ pub use random::Initialisation;
 pub use sampling::{Conditioning, Guidance, sample};
 pub use schedule::Schedule;
 pub use tokenizer::{SEQUENCE_LENGTH, Tokenizer};
-pub use unet::{ForwardOptions, TIME_IDS, TextTimeConfig, Unet, UnetConfig, UnetInputs};
+pub use unet::{ForwardOptions, MidBlockConfig, TIME_IDS, TextTimeConfig, Unet, UnetConfig, UnetInputs};
 pub use vae::{Posterior, Vae, VaeConfig};

@@ -1,11 +1,11 @@
-//! A diffusers folder: which components it has, what kind of model it is, and what its UNet predicts.
+//! A model, be it a diffusers folder or a single file: which components it has, what kind it is, what its UNet predicts.
 
 use std::fmt;
 use std::path::{Path, PathBuf};
 
 use candle_core::Device;
 
-use crate::checkpoint::Component;
+use crate::checkpoint::{Component, ComponentConfig, Part, not_a_model, open_file, refuse_relatives};
 use crate::error::{ModelError, Result};
 use crate::prediction::PredictionKind;
 use crate::prompt::PromptEncoder;
@@ -32,6 +32,19 @@ impl ModelKind {
         }
     }
 
+    /// The kind of a name.
+    pub fn from_name(name: &str) -> Option<Self> {
+        [Self::Sd15, Self::Sdxl].into_iter().find(|kind| kind.name() == name)
+    }
+
+    /// The components of a whole model.
+    pub fn components(self) -> &'static [Component] {
+        match self {
+            Self::Sd15 => &Component::ALL[..3],
+            Self::Sdxl => &Component::ALL,
+        }
+    }
+
     /// `sd15` or `sdxl`.
     pub fn name(self) -> &'static str {
         match self {
@@ -47,49 +60,72 @@ impl fmt::Display for ModelKind {
     }
 }
 
-/// Folder names of the components of a model.
-pub const COMPONENTS: [&str; 4] = ["unet", "vae", "text_encoder", "text_encoder_2"];
-
-/// A model's folder. Opening reads its small configurations only; each component is loaded on request, so that a
-/// UNet can be used where the VAE's or the encoders' files are absent.
+/// A model's folder or single file. Opening reads its small configurations and headers only; each component is loaded on
+/// request, so that a UNet can be used where the VAE's or the encoders' files are absent.
 #[derive(Debug, Clone)]
 pub struct Model {
-    folder: PathBuf,
+    path: PathBuf,
     kind: ModelKind,
     schedule: Schedule,
     unet: UnetConfig,
 }
 
 impl Model {
-    /// Opens a diffusers folder: `unet/config.json` decides the kind, `scheduler/scheduler_config.json` (when there is
-    /// one; else Stable Diffusion's schedule and epsilon) the noise levels and the prediction kind.
-    pub fn open(folder: &Path) -> Result<Self> {
-        if folder.is_file() {
-            let reason = "is a file; convert single-file checkpoints to a diffusers folder first";
-            return Err(ModelError::file(folder, reason));
+    /// Opens a diffusers folder or a single file.
+    ///
+    /// In a folder, `unet/config.json` decides the kind, `scheduler/scheduler_config.json` (when there is one; else Stable
+    /// Diffusion's schedule and epsilon) the noise levels and the prediction kind; in a file, keys, shapes and marks do.
+    ///
+    /// # Errors
+    /// [`ModelError::Unsupported`] names what is of another family or for another task.
+    pub fn open(path: &Path) -> Result<Self> {
+        match path.is_file() {
+            true => Self::open_file(path),
+            false => Self::open_folder(path),
         }
-        let config = folder.join("unet").join("config.json");
+    }
+
+    fn open_file(path: &Path) -> Result<Self> {
+        let file = open_file(path)?;
+        let schedule = Schedule::parse(&file.scheduler, &format!("{} (scheduler)", path.display()))?;
+        match file.take(Component::Unet)?.map(|part| part.config) {
+            Some(ComponentConfig::Unet(unet)) => Ok(Self::new(path, schedule, unet)),
+            _ => Err(ModelError::file(path, "holds no unet; give a whole model")),
+        }
+    }
+
+    fn open_folder(path: &Path) -> Result<Self> {
+        let config = path.join("unet").join("config.json");
         if !config.is_file() {
-            let reason = "is not a diffusers model: it has no unet/config.json";
-            return Err(ModelError::file(folder, reason));
+            return Err(not_a_model(path));
         }
         let unet = UnetConfig::read(&config)?;
-        let scheduler = folder.join("scheduler").join("scheduler_config.json");
+        refuse_relatives(&unet, &path.display().to_string())?;
+        let scheduler = path.join("scheduler").join("scheduler_config.json");
         let schedule = match scheduler.is_file() {
             true => Schedule::read(&scheduler)?,
             false => Schedule::sd(PredictionKind::Epsilon),
         };
-        Ok(Self {
-            folder: folder.to_path_buf(),
+        Ok(Self::new(path, schedule, unet))
+    }
+
+    fn new(path: &Path, schedule: Schedule, unet: UnetConfig) -> Self {
+        Self {
+            path: path.to_path_buf(),
             kind: ModelKind::of(&unet),
             schedule,
             unet,
-        })
+        }
     }
 
-    /// The folder.
-    pub fn folder(&self) -> &Path {
-        &self.folder
+    /// The folder or file.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Where a component is loaded from: its folder, or the single file with the component's name after it.
+    fn component_path(&self, component: Component) -> PathBuf {
+        self.path.join(component.name())
     }
 
     /// The family.
@@ -107,36 +143,40 @@ impl Model {
         &self.unet
     }
 
+    /// A component's architecture and the weight files that it is loaded from, sorted, for digests.
+    pub fn component(&self, component: Component) -> Result<(ComponentConfig, Vec<PathBuf>)> {
+        let part = Part::open_as(&self.component_path(component), component, Some(self.kind))?;
+        Ok((part.config, part.files))
+    }
+
     /// The VAE's architecture.
     pub fn vae_config(&self) -> Result<VaeConfig> {
-        VaeConfig::read(&self.folder.join("vae").join("config.json"))
+        match self.component(Component::Vae)?.0 {
+            ComponentConfig::Vae(config) => Ok(config),
+            _ => unreachable!("a VAE was asked for"),
+        }
     }
 
     /// Loads the UNet.
     pub fn load_unet(&self, device: &Device) -> Result<Unet> {
-        Unet::load(&self.folder.join("unet"), device)
+        Unet::load(&self.component_path(Component::Unet), device)
     }
 
     /// Loads the VAE.
     pub fn load_vae(&self, device: &Device) -> Result<Vae> {
-        Vae::load(&self.folder.join("vae"), device)
+        Vae::load_for(&self.component_path(Component::Vae), Some(self.kind), device)
     }
 
     /// Loads the tokenizers and text encoders.
     pub fn load_prompt_encoder(&self, device: &Device) -> Result<PromptEncoder> {
-        let encoder = PromptEncoder::load(&self.folder, self.kind, device)?;
+        let encoder = PromptEncoder::load(&self.path, self.kind, device)?;
         let (text, wanted) = (encoder.width(), self.unet.cross_attention_dim);
         match text == wanted {
             true => Ok(encoder),
             false => {
                 let reason = format!("the text encoders' width {text} is not the UNet's cross_attention_dim {wanted}");
-                Err(ModelError::file(&self.folder, reason))
+                Err(ModelError::file(&self.path, reason))
             }
         }
-    }
-
-    /// The weight files of a component (one of [`COMPONENTS`]) in the order of their names, for digests.
-    pub fn weight_files(&self, component: &str) -> Result<Vec<PathBuf>> {
-        Ok(Component::open(&self.folder.join(component))?.into_files())
     }
 }

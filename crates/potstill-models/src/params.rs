@@ -100,7 +100,7 @@ impl Params {
         if !mismatch.is_empty() {
             return Err(ModelError::Keys {
                 place: place.to_string(),
-                mismatch,
+                mismatch: Box::new(mismatch),
             });
         }
         for param in &self.list {

@@ -5,6 +5,7 @@ use std::path::Path;
 use candle_core::{Device, Tensor};
 use potstill_engine::{Value, ops};
 
+use crate::checkpoint::Component;
 use crate::clip::{TextEncoder, TextOutput, hidden_state};
 use crate::error::{ModelError, Result};
 use crate::model::ModelKind;
@@ -47,17 +48,36 @@ pub struct PromptEncoder {
 }
 
 impl PromptEncoder {
-    /// Loads `tokenizer`, `text_encoder` and, for SDXL, `tokenizer_2`, `text_encoder_2` from a diffusers folder.
-    pub fn load(folder: &Path, kind: ModelKind, device: &Device) -> Result<Self> {
-        let load = |suffix: &str, padding| {
-            let tokenizer = Tokenizer::load(&folder.join(format!("tokenizer{suffix}")), padding)?;
-            let encoder = TextEncoder::load(&folder.join(format!("text_encoder{suffix}")), device)?;
-            Ok::<_, ModelError>((tokenizer, encoder))
+    /// Loads `tokenizer`, `text_encoder` and, for SDXL, `tokenizer_2`, `text_encoder_2` from a diffusers folder, or the
+    /// encoders from a single file, which go with CLIP's own tokenizer.
+    pub fn load(path: &Path, kind: ModelKind, device: &Device) -> Result<Self> {
+        let single = path.is_file();
+        let load = |component: Component, tokenizer: &str, padding| {
+            let (tokenizer, encoder) = match single {
+                true => (Tokenizer::clip(padding)?, path.to_path_buf()),
+                false => (
+                    Tokenizer::load(&path.join(tokenizer), padding)?,
+                    path.join(component.name()),
+                ),
+            };
+            let encoder = TextEncoder::load(&encoder, component, device)?;
+            match single && encoder.config().vocabulary != tokenizer.vocabulary() {
+                false => Ok((tokenizer, encoder)),
+                true => Err(ModelError::file(
+                    path,
+                    format!(
+                        "its {component} has a vocabulary of {}, not CLIP's of {}: a single file holds no tokenizer, \
+                         take the model's diffusers folder",
+                        encoder.config().vocabulary,
+                        tokenizer.vocabulary()
+                    ),
+                )),
+            }
         };
-        let first = load("", None)?;
+        let first = load(Component::TextEncoder, "tokenizer", None)?;
         let second = match kind {
             ModelKind::Sd15 => None,
-            ModelKind::Sdxl => Some(load("_2", Some(SECOND_PADDING))?),
+            ModelKind::Sdxl => Some(load(Component::TextEncoder2, "tokenizer_2", Some(SECOND_PADDING))?),
         };
         Self::new(first, second)
     }

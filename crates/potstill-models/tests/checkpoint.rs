@@ -10,7 +10,7 @@ use std::path::Path;
 use common::{fixture, unet_config, values};
 use potstill_engine::{DType, Device, Tensor};
 use potstill_io::{Dtype, SafetensorsFile, TensorSpec, f32_to_bytes, write_safetensors};
-use potstill_models::{ModelError, TextConfig, TextEncoder, Unet, Vae, VaeConfig};
+use potstill_models::{Component, ModelError, TextConfig, TextEncoder, Unet, Vae, VaeConfig};
 use tempfile::TempDir;
 
 const NAME: &str = "unet_sd15_tiny";
@@ -160,7 +160,7 @@ fn every_wrong_key_is_listed() {
         "conv_in.bias",
         "stray.weight",
         "conv_out.bias: shape [3]",
-        "config.json",
+        "2 missing, 1 unexpected, 1 of another shape",
     ] {
         assert!(text.contains(part), "{text}");
     }
@@ -243,7 +243,7 @@ fn text_encoders_are_read_with_and_without_prefix() {
         tensors.insert(format!("{prefix}embeddings.position_ids"), buffer.clone());
         let folder = folder("clip_g_tiny");
         write(&folder.path().join("model.safetensors"), &tensors, Dtype::F32);
-        let encoder = TextEncoder::load(folder.path(), &Device::Cpu).unwrap();
+        let encoder = TextEncoder::load(folder.path(), Component::TextEncoder2, &Device::Cpu).unwrap();
         assert_eq!(encoder.config().projection, Some(40));
         assert!(encoder.forward(&[vec![598, 599]]).unwrap().text_embeds.is_some());
     }

@@ -7,7 +7,7 @@ use std::path::Path;
 
 use common::{fixture, unet_config, values};
 use potstill_engine::{DType, Device};
-use potstill_models::{Model, ModelKind, PredictionKind, TextConfig, TextEncoder, Unet, default_time_ids};
+use potstill_models::{Component, Model, ModelKind, PredictionKind, TextConfig, TextEncoder, Unet, default_time_ids};
 use serde_json::{Value as Json, json};
 
 fn write_json(path: &Path, value: &Json) {
@@ -80,7 +80,7 @@ fn sd15_prompts_are_the_last_hidden_state() {
             .to_string()
             .contains("clip_skip")
     );
-    assert_eq!(model.weight_files("text_encoder").unwrap().len(), 1);
+    assert_eq!(model.component(Component::TextEncoder).unwrap().1.len(), 1);
 }
 
 #[test]
@@ -135,7 +135,7 @@ fn components_that_do_not_belong_together_are_refused() {
     assert!(error.contains("vae"), "{error}");
     let file = folder.path().join("model.safetensors");
     fs::write(&file, "").unwrap();
-    assert!(Model::open(&file).unwrap_err().to_string().contains("single-file"));
+    assert!(Model::open(&file).unwrap_err().to_string().contains("fewer than the 8"));
 }
 
 #[test]

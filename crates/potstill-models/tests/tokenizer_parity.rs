@@ -2,10 +2,6 @@
 
 mod common;
 
-use std::collections::HashMap;
-use std::io::Read;
-use std::path::Path;
-
 use common::fixture;
 use potstill_models::Tokenizer;
 use serde_json::Value as Json;
@@ -24,30 +20,9 @@ fn prompts(columns: &[&str]) -> Vec<(String, Vec<u32>)> {
         .collect()
 }
 
-/// CLIP's vocabulary as its merges imply it: byte characters, the same with `</w>`, merges, the two special tokens.
+/// CLIP's own tokenizer, which is built in.
 fn clip() -> Tokenizer {
-    let file = std::fs::File::open(fixture("tokenizer/clip_merges.txt.gz")).expect("the fixture");
-    let mut text = String::new();
-    flate2::read::GzDecoder::new(file)
-        .read_to_string(&mut text)
-        .expect("sound gzip");
-    let merges: Vec<(String, String)> = text
-        .lines()
-        .filter(|line| !line.starts_with("#version"))
-        .filter_map(|line| line.split_once(' '))
-        .map(|(left, right)| (left.to_string(), right.to_string()))
-        .collect();
-    // GPT-2's order: the printable bytes first, then the others.
-    let printable = (b'!'..=b'~').chain(0xa1..=0xac).chain(0xae..=0xff).map(char::from);
-    let others = (0..68u32).map(|i| char::from_u32(0x100 + i).expect("a character"));
-    let bytes: Vec<String> = printable.chain(others).map(String::from).collect();
-    let mut tokens = bytes.clone();
-    tokens.extend(bytes.iter().map(|b| format!("{b}</w>")));
-    tokens.extend(merges.iter().map(|(left, right)| format!("{left}{right}")));
-    tokens.extend(["<|startoftext|>", "<|endoftext|>"].map(String::from));
-    assert_eq!(tokens.len(), 49408);
-    let vocabulary: HashMap<String, u32> = tokens.into_iter().enumerate().map(|(i, t)| (t, i as u32)).collect();
-    Tokenizer::new(vocabulary, &merges, None, 77, Path::new("merges.txt")).expect("a complete vocabulary")
+    Tokenizer::clip(None).expect("a complete vocabulary")
 }
 
 /// Compares with the first of the columns that a row has.

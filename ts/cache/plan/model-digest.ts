@@ -1,13 +1,12 @@
-import { readFile } from 'node:fs/promises';
 import { basename } from 'node:path';
-import { inputError } from '../../errors.ts';
 import { type Progress, silentProgress } from '../../progress.ts';
 import { canonicalJson, type Json } from '../canonical.ts';
 import { sha256OfFile, sha256OfText } from '../data/digest.ts';
 import type { EncoderDigest, ModelDigest } from './types.ts';
 
-/** The files of one component of a model, as absolute paths. */
+/** What one component of a model is loaded from. */
 export interface ComponentFiles {
+  /** The configuration as JSON: `config.json`, or what a single file's keys and shapes imply. */
   readonly config: string;
   /** What the loader reads: one file, or the shards that an index names. */
   readonly weights: readonly string[];
@@ -26,7 +25,7 @@ export interface DigestOptions {
 
 /** Digests of everything that fixes what a component computes. */
 export async function digestComponent(files: ComponentFiles, options: DigestOptions = {}): Promise<ModelDigest> {
-  return { weights: await digestFiles(files.weights, options), config: await digestConfig(files.config) };
+  return { weights: await digestFiles(files.weights, options), config: digestConfig(files.config) };
 }
 
 /** As {@link digestComponent}, with the tokenizer. */
@@ -47,24 +46,8 @@ async function digestFiles(
 }
 
 /** Keys that begin with `_` say who saved the file, and with which version: they change nothing that is computed. */
-async function digestConfig(path: string): Promise<string> {
-  let config: unknown;
-  try {
-    config = JSON.parse(await readFile(path, 'utf8'));
-  } catch (cause) {
-    if (!(cause instanceof SyntaxError)) throw cause;
-    throw inputError('ERR_MODEL_CONFIG', 'is not JSON', {
-      where: path,
-      remedy: 'Copy it from the original model.',
-      cause,
-    });
-  }
-  if (typeof config !== 'object' || config === null || Array.isArray(config)) {
-    throw inputError('ERR_MODEL_CONFIG', 'is not a JSON object', {
-      where: path,
-      remedy: 'Copy it from the original model.',
-    });
-  }
-  const kept = Object.entries(config as Record<string, Json>).filter(([key]) => !key.startsWith('_'));
+function digestConfig(json: string): string {
+  const config = JSON.parse(json) as Readonly<Record<string, Json>>;
+  const kept = Object.entries(config).filter(([key]) => !key.startsWith('_'));
   return sha256OfText(canonicalJson(Object.fromEntries(kept)));
 }

@@ -1,9 +1,35 @@
-//! Checkpoints as diffusers and transformers keep them: a folder per component, `config.json` beside safetensors files.
+//! Checkpoints: diffusers folders (`config.json` beside safetensors files) and single files, read, reported and written.
+//!
+//! A component ([`Part`]) is its configuration and its [`Weights`]: where every parameter is, under whichever name and in
+//! whichever shape. [`names`] has the one table of names that reading and writing share; [`shapes`] finds the
+//! configuration of files that have none; [`family`] names what is not read.
 
-mod component;
+mod config;
+mod convert;
+mod document;
+mod family;
+mod folder;
+mod kinds;
+mod names;
+mod opened;
+mod part;
+mod report;
+mod scheduler;
+mod shapes;
+mod single;
+mod sort;
 mod weights;
 mod write;
 
-pub(crate) use component::Component;
+pub use config::ComponentConfig;
+pub use convert::{ConvertOptions, Converted, convert_checkpoint};
+pub(crate) use family::refuse_relatives;
+pub use kinds::{Component, Dialect};
+pub(crate) use opened::not_a_model;
+pub use opened::{Checkpoint, CheckpointReport, Layout};
+pub(crate) use part::Part;
+pub use report::{ComponentReport, Conversions};
+pub(crate) use single::open_file;
+pub use sort::UnusedKey;
 pub(crate) use weights::{KeyRules, Weights};
-pub(crate) use write::write_component;
+pub(crate) use write::write_params;

@@ -1,12 +1,15 @@
 //! Weights from safetensors files or tensors, under the names that the architectures ask for.
 
+use std::borrow::Cow;
 use std::collections::{BTreeMap, HashMap, HashSet};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use candle_core::{DType, Tensor};
 use half::{bf16, f16};
 use potstill_io::{Dtype, IoError, SafetensorsFile, TensorView};
 
+use super::kinds::Storage;
+use super::names::Stored;
 use crate::error::{ModelError, Result};
 use crate::layout::{gather, to_memory_layout};
 use crate::nn::{Found, Source};
@@ -28,9 +31,19 @@ impl KeyRules {
     };
 }
 
+/// Where one parameter is.
+#[derive(Clone)]
+pub(crate) struct Place {
+    /// Index of the file.
+    file: usize,
+    /// The key in it.
+    pub(crate) key: String,
+    /// How the key's tensor holds the parameter.
+    pub(crate) storage: Storage,
+}
+
 enum Entry<'t> {
-    /// A key of the file at this index.
-    Stored(usize, String),
+    Stored(Place),
     Tensor(&'t Tensor),
 }
 
@@ -39,34 +52,108 @@ pub(crate) struct Weights<'t> {
     files: Vec<SafetensorsFile>,
     entries: BTreeMap<String, Entry<'t>>,
     used: HashSet<String>,
+    /// Stored names of absent parameters, for errors.
+    labels: HashMap<String, String>,
     squeeze: bool,
     place: String,
 }
 
+/// A parameter's stored values, in diffusers' order.
+pub(crate) struct StoredValues<'a> {
+    /// Their type.
+    pub(crate) dtype: Dtype,
+    /// Little-endian values.
+    pub(crate) bytes: Cow<'a, [u8]>,
+}
+
 impl Weights<'static> {
-    /// Maps safetensors files; `place` is what errors call them.
-    pub(crate) fn open(files: &[PathBuf], rules: KeyRules, place: String) -> Result<Self> {
+    /// Maps safetensors files; `place` is what errors call them. Also gives the keys that the rules drop.
+    pub(crate) fn open(files: &[PathBuf], rules: KeyRules, place: String) -> Result<(Self, Vec<String>)> {
         let files = files
             .iter()
             .map(|path| SafetensorsFile::open(path))
             .collect::<std::result::Result<Vec<_>, _>>()?;
+        let mut dropped = Vec::new();
         let mut entries = BTreeMap::new();
         for (i, file) in files.iter().enumerate() {
             for key in file.names() {
-                let Some(name) = (rules.rename)(key) else { continue };
-                if let Some(Entry::Stored(_, other)) = entries.insert(name, Entry::Stored(i, key.to_string())) {
+                let Some(name) = (rules.rename)(key) else {
+                    dropped.push(key.to_string());
+                    continue;
+                };
+                let entry = Entry::Stored(Place {
+                    file: i,
+                    key: key.to_string(),
+                    storage: Storage::Same,
+                });
+                if let Some(Entry::Stored(Place { key: other, .. })) = entries.insert(name, entry) {
                     let reason = format!("`{key}` and `{other}` are the same parameter; remove one of them");
                     return Err(ModelError::file(file.path(), reason));
                 }
             }
         }
-        Ok(Self {
+        let weights = Self {
             files,
             entries,
             used: HashSet::new(),
+            labels: HashMap::new(),
             squeeze: rules.squeeze,
             place,
-        })
+        };
+        Ok((weights, dropped))
+    }
+
+    /// The parameters `names` among the keys of a part of a file. `keys` are (key in the file, key without the part's
+    /// prefix); `stored` says where a parameter should be.
+    pub(crate) fn of_keys(
+        file: &SafetensorsFile,
+        (prefix, keys): (&str, &[(String, String)]),
+        names: &[(String, Vec<usize>)],
+        stored: impl Fn(&str) -> Option<Stored>,
+        squeeze: bool,
+    ) -> Self {
+        let by_inside: HashMap<&str, &str> = keys
+            .iter()
+            .map(|(key, inside)| (inside.as_str(), key.as_str()))
+            .collect();
+        let mut entries = BTreeMap::new();
+        let mut labels = HashMap::new();
+        let mut taken = HashSet::new();
+        for (name, _) in names {
+            let Some(Stored { key: inside, storage }) = stored(name) else {
+                continue;
+            };
+            match by_inside.get(inside.as_str()) {
+                Some(&key) => {
+                    taken.insert(key);
+                    let place = Place {
+                        file: 0,
+                        key: key.to_string(),
+                        storage,
+                    };
+                    entries.insert(name.clone(), Entry::Stored(place));
+                }
+                None => {
+                    labels.insert(name.clone(), format!("{prefix}{inside}"));
+                }
+            }
+        }
+        for (key, _) in keys.iter().filter(|(key, _)| !taken.contains(key.as_str())) {
+            let place = Place {
+                file: 0,
+                key: key.clone(),
+                storage: Storage::Same,
+            };
+            entries.insert(key.clone(), Entry::Stored(place));
+        }
+        Self {
+            files: vec![file.clone()],
+            entries,
+            used: HashSet::new(),
+            labels,
+            squeeze,
+            place: file.path().display().to_string(),
+        }
     }
 }
 
@@ -81,6 +168,7 @@ impl<'t> Weights<'t> {
             files: Vec::new(),
             entries,
             used: HashSet::new(),
+            labels: HashMap::new(),
             squeeze: false,
             place: place.to_string(),
         }
@@ -91,32 +179,111 @@ impl<'t> Weights<'t> {
         self.entries.contains_key(name)
     }
 
-    fn fits(&self, found: &[usize], wanted: &[usize]) -> bool {
-        found == wanted || (self.squeeze && wanted.len() == 2 && found.strip_suffix(&[1, 1]) == Some(wanted))
+    /// All names, of parameters and of what is none.
+    pub(crate) fn names(&self) -> impl Iterator<Item = &str> {
+        self.entries.keys().map(String::as_str)
     }
+
+    /// Where a stored parameter is, with its file's dtype and shape.
+    pub(crate) fn locate(&self, name: &str) -> Option<(&Place, TensorView<'_>)> {
+        let Some(Entry::Stored(place)) = self.entries.get(name) else {
+            return None;
+        };
+        let view = self.files[place.file].tensor(&place.key).ok()?;
+        Some((place, view))
+    }
+
+    /// Whether a stored tensor holds a parameter of diffusers' shape `wanted`.
+    pub(crate) fn fits(&self, found: &[usize], wanted: &[usize], storage: Storage) -> bool {
+        let squeezed = wanted.len() == 2 && found.strip_suffix(&[1, 1]) == Some(wanted);
+        match storage {
+            Storage::Same => found == wanted || (self.squeeze && squeezed),
+            Storage::Squeezed => found == wanted || squeezed,
+            Storage::Transposed => found.iter().rev().eq(wanted),
+            Storage::Third(_) => {
+                found.len() == wanted.len()
+                    && found.first() == wanted.first().map(|n| 3 * n).as_ref()
+                    && found[1..] == wanted[1..]
+            }
+        }
+    }
+
+    /// The values of a parameter of which [`Weights::fits`] is true.
+    pub(crate) fn values(&self, name: &str) -> Option<StoredValues<'_>> {
+        let (place, TensorView { dtype, shape, bytes }) = self.locate(name)?;
+        let bytes = match place.storage {
+            Storage::Same | Storage::Squeezed => Cow::Borrowed(bytes),
+            Storage::Transposed => Cow::Owned(transpose(bytes, shape, dtype.size())),
+            Storage::Third(i) => Cow::Borrowed(&bytes[i * bytes.len() / 3..(i + 1) * bytes.len() / 3]),
+        };
+        Some(StoredValues { dtype, bytes })
+    }
+
+    /// Gives the memory of a parameter's mapped pages back.
+    pub(crate) fn release(&self, name: &str) {
+        if let Some(Entry::Stored(place)) = self.entries.get(name) {
+            self.files[place.file].release(&place.key);
+        }
+    }
+
+    /// The first file.
+    pub(crate) fn path(&self) -> &Path {
+        self.files.first().map_or(Path::new(""), SafetensorsFile::path)
+    }
+}
+
+/// A matrix of `size`-byte elements, transposed.
+pub(crate) fn transpose(bytes: &[u8], shape: &[usize], size: usize) -> Vec<u8> {
+    let &[rows, columns] = shape else {
+        return bytes.to_vec(); // a vector is its own transpose
+    };
+    let mut out = Vec::with_capacity(bytes.len());
+    for column in 0..columns {
+        for row in 0..rows {
+            let at = (row * columns + column) * size;
+            out.extend_from_slice(&bytes[at..at + size]);
+        }
+    }
+    out
 }
 
 impl Source for Weights<'_> {
     fn find(&mut self, name: &str, shape: &[usize]) -> Result<Found> {
-        let Some(entry) = self.entries.get(name) else {
-            return Ok(Found::Missing);
+        let tensor = match self.entries.get(name) {
+            None => return Ok(Found::Missing),
+            Some(Entry::Tensor(tensor)) => Some(*tensor),
+            Some(Entry::Stored(_)) => None,
         };
         self.used.insert(name.to_string());
-        match entry {
-            Entry::Stored(file, key) => {
-                let file = &self.files[*file];
-                let view = file.tensor(key)?;
-                match self.fits(view.shape, shape) {
-                    true => Ok(Found::Values(read(file, view, shape)?)),
-                    false => Ok(Found::Misshapen(view.shape.to_vec())),
-                }
+        if let Some(tensor) = tensor {
+            if tensor.dims() != shape {
+                return Ok(Found::Misshapen(tensor.dims().to_vec()));
             }
-            Entry::Tensor(tensor) if tensor.dims() == shape => {
-                let memory = to_memory_layout(tensor)?.to_dtype(DType::F32)?;
-                Ok(Found::Values(memory.flatten_all()?.to_vec1()?))
-            }
-            Entry::Tensor(tensor) => Ok(Found::Misshapen(tensor.dims().to_vec())),
+            let memory = to_memory_layout(tensor)?.to_dtype(DType::F32)?;
+            return Ok(Found::Values(memory.flatten_all()?.to_vec1()?));
         }
+        let Some((place, view)) = self.locate(name) else {
+            return Ok(Found::Missing);
+        };
+        if !self.fits(view.shape, shape, place.storage) {
+            return Ok(Found::Misshapen(view.shape.to_vec()));
+        }
+        if !view.dtype.is_float() {
+            return Ok(Found::WrongDtype(view.dtype.name()));
+        }
+        let Some(stored) = self.values(name) else {
+            return Ok(Found::Missing);
+        };
+        let values = decode(&stored, shape).map_err(IoError::safetensors(self.path()))?;
+        self.release(name);
+        match values.iter().all(|v| v.is_finite()) {
+            true => Ok(Found::Values(values)),
+            false => Ok(Found::NotFinite),
+        }
+    }
+
+    fn label(&self, name: &str) -> String {
+        self.labels.get(name).cloned().unwrap_or_else(|| name.to_string())
     }
 
     fn unused(&self) -> Vec<String> {
@@ -132,10 +299,10 @@ impl Source for Weights<'_> {
     }
 }
 
-/// Values in memory order, straight from the mapped bytes.
-fn read(file: &SafetensorsFile, view: TensorView, shape: &[usize]) -> Result<Vec<f32>> {
-    let bytes = view.bytes;
-    Ok(match (view.dtype, shape.len()) {
+/// Values in memory order, straight from the stored bytes.
+fn decode(stored: &StoredValues, shape: &[usize]) -> std::result::Result<Vec<f32>, potstill_io::HeaderError> {
+    let bytes = &stored.bytes[..];
+    Ok(match (stored.dtype, shape.len()) {
         (Dtype::F32, 4) => {
             let words = bytes.as_chunks::<4>().0;
             gather(shape, |k| f32::from_le_bytes(words[k]))
@@ -148,9 +315,9 @@ fn read(file: &SafetensorsFile, view: TensorView, shape: &[usize]) -> Result<Vec
             let words = bytes.as_chunks::<2>().0;
             gather(shape, |k| bf16::from_le_bytes(words[k]).to_f32())
         }
-        _ => {
-            let values = view.to_f32().map_err(IoError::safetensors(file.path()))?;
-            match shape.len() {
+        (dtype, rank) => {
+            let values = dtype.to_f32(bytes)?;
+            match rank {
                 4 => gather(shape, |k| values[k]),
                 _ => values,
             }

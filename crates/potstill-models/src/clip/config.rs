@@ -146,6 +146,15 @@ impl TextConfig {
     pub fn json(&self) -> &Map<String, Json> {
         &self.json
     }
+
+    /// Whether the other computes the same, however its JSON says so.
+    pub(crate) fn same_architecture(&self, other: &Self) -> bool {
+        let bare = |config: &Self| Self {
+            json: Map::new(),
+            ..config.clone()
+        };
+        bare(self) == bare(other)
+    }
 }
 
 #[cfg(test)]

@@ -8,7 +8,7 @@ use candle_core::{DType, Device};
 use potstill_engine::ops::{self, Attention};
 use potstill_engine::{Param, Value};
 
-use crate::checkpoint::{Component, KeyRules, write_component};
+use crate::checkpoint::{Component, KeyRules, Part, write_params};
 use crate::error::{ModelError, Result};
 use crate::nn::{Embedding, LayerNorm, Linear, Scope, Source, build, shapes_of};
 use crate::params::Params;
@@ -19,12 +19,12 @@ pub use config::{ClipActivation, TextConfig};
 const PREFIX: &str = "text_model.";
 
 /// The prefix is optional, and the position ids that old versions saved are no parameter.
-const KEY_RULES: KeyRules = KeyRules {
+pub(crate) const KEY_RULES: KeyRules = KeyRules {
     rename: canonical_name,
     squeeze: false,
 };
 
-fn canonical_name(key: &str) -> Option<String> {
+pub(crate) fn canonical_name(key: &str) -> Option<String> {
     if key.ends_with("embeddings.position_ids") {
         return None;
     }
@@ -141,17 +141,13 @@ impl Block {
 }
 
 impl TextEncoder {
-    /// Reads a component folder, with or without the leading `text_model.` of its keys.
+    /// Reads a component folder, with or without the leading `text_model.` of its keys, or the encoder in a single file
+    /// (`component` says which of two).
     ///
     /// # Errors
     /// Names every missing, unexpected or misshapen key, and the first unsupported field of the configuration.
-    pub fn load(folder: &Path, device: &Device) -> Result<Self> {
-        let component = Component::open(folder)?;
-        let mut config = TextConfig::read(component.config_path())?;
-        let mut weights = component.weights(KEY_RULES)?;
-        if weights.contains("text_projection.weight") {
-            config = config.with_projection(&component.config_path().display().to_string())?;
-        }
+    pub fn load(path: &Path, component: Component, device: &Device) -> Result<Self> {
+        let (config, mut weights) = Part::text(path, component)?;
         Self::build(config, &mut weights, device)
     }
 
@@ -184,7 +180,7 @@ impl TextEncoder {
 
     /// Writes a component folder.
     pub fn save(&self, folder: &Path, dtype: DType) -> Result<()> {
-        write_component(folder, self.config.json(), &self.params, dtype)
+        write_params(folder, Component::TextEncoder, self.config.json(), &self.params, dtype)
     }
 
     /// Encodes token sequences of one length (77 as the tokenizer makes them).

@@ -8,4 +8,4 @@ mod scope;
 pub(crate) use attention::{CrossAttention, FeedForward};
 pub(crate) use layers::{Conv2d, Embedding, GroupNorm, LayerNorm, Linear};
 pub(crate) use resnet::{Resnet, ResnetConfig};
-pub(crate) use scope::{Found, Scope, Source, build, shapes_of};
+pub(crate) use scope::{Found, NamedShapes, Scope, Source, build, shapes_of};

@@ -21,8 +21,12 @@ pub(crate) enum Found {
     Values(Vec<f32>),
     /// Nothing.
     Missing,
-    /// A tensor of this other shape (diffusers' order).
+    /// A tensor of this other shape.
     Misshapen(Vec<usize>),
+    /// A tensor of a dtype that is no weight's.
+    WrongDtype(&'static str),
+    /// A tensor with NaN or infinity in it.
+    NotFinite,
     /// Nothing is wanted: the model is built for its names and shapes only.
     Placeholder,
 }
@@ -31,6 +35,11 @@ pub(crate) enum Found {
 pub(crate) trait Source {
     /// The parameter `name` of diffusers' shape `shape`.
     fn find(&mut self, name: &str, shape: &[usize]) -> Result<Found>;
+
+    /// What errors call a missing parameter.
+    fn label(&self, name: &str) -> String {
+        name.to_string()
+    }
 
     /// Names that exist but were not asked for, once everything has been asked for.
     fn unused(&self) -> Vec<String> {
@@ -67,7 +76,9 @@ impl State<'_> {
     fn provide(&mut self, name: &str, shape: &[usize]) -> Result<Tensor> {
         match self.source.find(name, shape)? {
             Found::Values(values) => return Ok(Tensor::from_vec(values, memory_shape(shape), &self.device)?),
-            Found::Missing => self.mismatch.missing.push(name.to_string()),
+            Found::Missing => self.mismatch.missing.push(self.source.label(name)),
+            Found::WrongDtype(dtype) => self.mismatch.wrong_dtype.push((name.to_string(), dtype)),
+            Found::NotFinite => self.mismatch.not_finite.push(name.to_string()),
             Found::Misshapen(found) => self.mismatch.misshapen.push((name.to_string(), shape.to_vec(), found)),
             Found::Placeholder => {}
         }
@@ -148,7 +159,7 @@ fn run<M>(
         true => Ok((model, params, shapes)),
         false => Err(ModelError::Keys {
             place: source.place(),
-            mismatch,
+            mismatch: Box::new(mismatch),
         }),
     }
 }

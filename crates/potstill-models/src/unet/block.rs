@@ -5,7 +5,7 @@ use std::sync::Arc;
 use potstill_engine::ops;
 use potstill_engine::{Result, Value};
 
-use super::config::UnetConfig;
+use super::config::{MidBlockConfig, UnetConfig};
 use super::segment;
 use super::transformer::{Transformer, TransformerConfig};
 use crate::nn::{Conv2d, Resnet, ResnetConfig, Scope};
@@ -67,12 +67,12 @@ fn resnet(scope: &Scope, config: &UnetConfig, inputs: usize, outputs: usize) -> 
     ))
 }
 
-fn transformer(scope: &Scope, config: &UnetConfig, level: usize) -> Transformer {
+fn transformer(scope: &Scope, config: &UnetConfig, level: usize, layers: usize) -> Transformer {
     let c = TransformerConfig {
         channels: config.block_out_channels[level],
         context: config.cross_attention_dim,
         heads: config.heads[level],
-        layers: config.transformer_layers[level],
+        layers,
         groups: config.norm_groups,
         linear_projection: config.linear_projection,
     };
@@ -97,8 +97,10 @@ impl DownBlock {
                     if i == 0 { inputs } else { outputs },
                     outputs,
                 ),
-                attention: config.down_attention[level]
-                    .then(|| transformer(&scope.enter("attentions").enter(i), config, level)),
+                attention: config.down_attention[level].then(|| {
+                    let depth = config.down_transformer_layers[level][i];
+                    transformer(&scope.enter("attentions").enter(i), config, level, depth)
+                }),
             })
             .collect();
         let last = level + 1 == config.levels();
@@ -121,31 +123,38 @@ impl DownBlock {
     }
 }
 
-/// `UNetMidBlock2DCrossAttn`: resnet, transformer, resnet at the coarsest level.
+/// `UNetMidBlock2DCrossAttn`: resnet, transformer, resnet at the coarsest level; depth-pruned models keep the first
+/// resnet only.
 pub(crate) struct MidBlock {
-    first: Layer,
-    second: Layer,
+    layers: Vec<Layer>,
 }
 
 impl MidBlock {
-    pub(crate) fn new(scope: &Scope, config: &UnetConfig) -> Self {
+    /// The block, when the configuration has one.
+    pub(crate) fn new(scope: &Scope, config: &UnetConfig) -> Option<Self> {
         let level = config.levels() - 1;
         let width = config.block_out_channels[level];
-        let resnet = |i: usize| resnet(&scope.enter("resnets").enter(i), config, width, width);
-        Self {
-            first: Layer {
-                resnet: resnet(0),
-                attention: Some(transformer(&scope.enter("attentions.0"), config, level)),
-            },
-            second: Layer {
-                resnet: resnet(1),
-                attention: None,
-            },
-        }
+        let layer = |i: usize, attention: Option<Transformer>| Layer {
+            resnet: resnet(&scope.enter("resnets").enter(i), config, width, width),
+            attention,
+        };
+        let layers = match config.mid_block {
+            MidBlockConfig::None => return None,
+            MidBlockConfig::Resnet => vec![layer(0, None)],
+            MidBlockConfig::CrossAttention(depth) => {
+                let attention = transformer(&scope.enter("attentions.0"), config, level, depth);
+                vec![layer(0, Some(attention)), layer(1, None)]
+            }
+        };
+        Some(Self { layers })
     }
 
     pub(crate) fn forward(&self, x: &Value, c: &Conditioning) -> Result<Value> {
-        self.second.forward(&self.first.forward(x, c)?, c)
+        let mut x = x.clone();
+        for layer in &self.layers {
+            x = layer.forward(&x, c)?;
+        }
+        Ok(x)
     }
 }
 
@@ -171,8 +180,10 @@ impl UpBlock {
                 let skip = if i + 1 == count { entry } else { outputs };
                 Layer {
                     resnet: resnet(&scope.enter("resnets").enter(i), config, hidden + skip, outputs),
-                    attention: config.up_attention[index]
-                        .then(|| transformer(&scope.enter("attentions").enter(i), config, level)),
+                    attention: config.up_attention[index].then(|| {
+                        let depth = config.up_transformer_layers[index][i];
+                        transformer(&scope.enter("attentions").enter(i), config, level, depth)
+                    }),
                 }
             })
             .collect();

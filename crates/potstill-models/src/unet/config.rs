@@ -8,6 +8,9 @@ use super::TIME_IDS;
 use crate::error::Result;
 use crate::fields::{Fields, read_object};
 
+/// Most transformer blocks of a UNet (SDXL has 70): a configuration with more would only exhaust memory with names.
+const MAX_TRANSFORMER_BLOCKS: usize = 1024;
+
 /// The conditioning that SDXL adds to the time embedding (`addition_embed_type` = `text_time`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct TextTimeConfig {
@@ -24,6 +27,17 @@ impl TextTimeConfig {
     }
 }
 
+/// What lies between the way down and the way up.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum MidBlockConfig {
+    /// Nothing (small distilled UNets).
+    None,
+    /// One resnet (`UNetMidBlock2D` as SSD-1B and Vega have it).
+    Resnet,
+    /// Resnet, transformer of this many blocks, resnet.
+    CrossAttention(usize),
+}
+
 /// The architecture of a UNet. Lists have one entry per level, from the finest to the coarsest.
 #[derive(Debug, Clone, PartialEq)]
 pub struct UnetConfig {
@@ -37,12 +51,15 @@ pub struct UnetConfig {
     pub down_attention: Vec<bool>,
     /// Whether each up level has attention, from the coarsest to the finest as in `up_block_types`.
     pub up_attention: Vec<bool>,
-    /// Whether there is a middle block (small distilled UNets have none).
-    pub mid_block: bool,
+    /// The middle block.
+    pub mid_block: MidBlockConfig,
     /// Resnets per down level; up levels have one more.
     pub layers_per_block: Vec<usize>,
-    /// Transformer blocks per attention.
-    pub transformer_layers: Vec<usize>,
+    /// Transformer blocks of every attention of each down level.
+    pub down_transformer_layers: Vec<Vec<usize>>,
+    /// Transformer blocks of every attention of each up level, from the coarsest to the finest. Depth-pruned models
+    /// (SSD-1B, Vega) have others than on the way down.
+    pub up_transformer_layers: Vec<Vec<usize>>,
     /// Number of attention heads (the field is called `attention_head_dim`).
     pub heads: Vec<usize>,
     /// Width of the text conditioning.
@@ -101,6 +118,18 @@ impl UnetConfig {
                 "the first width must be even: it is the time sinusoid's",
             ));
         }
+        let layers_per_block = f.layers_per_level("layers_per_block", 2, levels)?;
+        let down_transformer_layers = f.layer_lists("transformer_layers_per_block", &layers_per_block)?;
+        let up_transformer_layers = up_transformer_layers(&f, &layers_per_block, &down_transformer_layers)?;
+        let blocks: usize = down_transformer_layers
+            .iter()
+            .chain(&up_transformer_layers)
+            .flatten()
+            .sum();
+        if blocks > MAX_TRANSFORMER_BLOCKS {
+            let reason = format!("makes {blocks} transformer blocks; more than {MAX_TRANSFORMER_BLOCKS} are not read");
+            return Err(f.error("transformer_layers_per_block", reason));
+        }
         let config = Self {
             in_channels: f.positive("in_channels", 4)?,
             out_channels: f.positive("out_channels", 4)?,
@@ -128,9 +157,10 @@ impl UnetConfig {
                 ],
                 levels,
             )?,
-            mid_block: has_mid_block(&f)?,
-            layers_per_block: f.layers_per_level("layers_per_block", 2, levels)?,
-            transformer_layers: f.layers_per_level("transformer_layers_per_block", 1, levels)?,
+            mid_block: mid_block(&f, &down_transformer_layers)?,
+            up_transformer_layers,
+            layers_per_block,
+            down_transformer_layers,
             heads,
             cross_attention_dim: cross_attention_dim(&f, levels)?,
             linear_projection: f.bool("use_linear_projection", false)?,
@@ -195,6 +225,15 @@ impl UnetConfig {
         &self.json
     }
 
+    /// Whether the other computes the same, however its JSON says so.
+    pub(crate) fn same_architecture(&self, other: &Self) -> bool {
+        let bare = |config: &Self| Self {
+            json: Map::new(),
+            ..config.clone()
+        };
+        bare(self) == bare(other)
+    }
+
     /// Number of levels.
     pub fn levels(&self) -> usize {
         self.block_out_channels.len()
@@ -234,12 +273,49 @@ fn attention_levels(
         .collect()
 }
 
-fn has_mid_block(f: &Fields) -> Result<bool> {
+fn mid_block(f: &Fields, down: &[Vec<usize>]) -> Result<MidBlockConfig> {
     // An explicit null means that there is none, unlike for other fields.
-    match f.is_null("mid_block_type") {
-        true => Ok(false),
-        false => f.only("mid_block_type", "UNetMidBlock2DCrossAttn").map(|()| true),
+    if f.is_null("mid_block_type") {
+        return Ok(MidBlockConfig::None);
     }
+    match f.str("mid_block_type", "UNetMidBlock2DCrossAttn")? {
+        "UNetMidBlock2D" => Ok(MidBlockConfig::Resnet),
+        "UNetMidBlock2DCrossAttn" => {
+            // diffusers gives the middle the coarsest level's entry; of a list, only the first would be meant.
+            let coarsest = down.last().map_or(&[][..], Vec::as_slice);
+            match coarsest.iter().all(|n| *n == coarsest[0]) {
+                true => Ok(MidBlockConfig::CrossAttention(coarsest[0])),
+                false => Err(f.error(
+                    "transformer_layers_per_block",
+                    "the coarsest level must have one depth for all, which the middle block has too",
+                )),
+            }
+        }
+        other => Err(f.error(
+            "mid_block_type",
+            format!("`{other}` is not supported (`UNetMidBlock2DCrossAttn`, `UNetMidBlock2D` and null are)"),
+        )),
+    }
+}
+
+/// Depths on the way up, coarsest level first: those of the way down unless stated.
+fn up_transformer_layers(f: &Fields, layers_per_block: &[usize], down: &[Vec<usize>]) -> Result<Vec<Vec<usize>>> {
+    const REVERSE: &str = "reverse_transformer_layers_per_block";
+    let counts: Vec<usize> = layers_per_block.iter().rev().map(|n| n + 1).collect();
+    if f.get(REVERSE).is_some() {
+        return f.layer_lists(REVERSE, &counts);
+    }
+    down.iter()
+        .rev()
+        .zip(counts)
+        .map(|(depths, count)| match depths.iter().all(|n| *n == depths[0]) {
+            true => Ok(vec![depths[0]; count]),
+            false => Err(f.error(
+                REVERSE,
+                "must say how deep the way up is when transformer_layers_per_block has a list for a level",
+            )),
+        })
+        .collect()
 }
 
 fn cross_attention_dim(f: &Fields, levels: usize) -> Result<usize> {
@@ -319,7 +395,6 @@ fn refuse_unsupported(f: &Fields) -> Result<()> {
         "mid_block_only_cross_attention",
         "num_attention_heads",
         "num_class_embeds",
-        "reverse_transformer_layers_per_block",
         "time_cond_proj_dim",
         "time_embedding_act_fn",
         "time_embedding_dim",
@@ -369,7 +444,8 @@ mod tests {
             ("norm_num_groups", json!(33)),
             ("layers_per_block", json!([2, 2])),
             ("transformer_layers_per_block", json!([1, [1, 2], 1, 1])),
-            ("mid_block_type", json!("UNetMidBlock2D")),
+            ("transformer_layers_per_block", json!(128)),
+            ("mid_block_type", json!("UNetMidBlock2DSimpleCrossAttn")),
             ("block_out_channels", json!([])),
             ("in_channels", json!(1e30)),
         ] {
@@ -388,7 +464,28 @@ mod tests {
 
     #[test]
     fn explicit_null_means_no_mid_block() {
-        assert!(!parse(json!({"mid_block_type": null})).unwrap().mid_block);
-        assert!(parse(json!({})).unwrap().mid_block);
+        let middle = |value: Json| parse(value).unwrap().mid_block;
+        assert_eq!(middle(json!({"mid_block_type": null})), MidBlockConfig::None);
+        assert_eq!(middle(json!({})), MidBlockConfig::CrossAttention(1));
+        assert_eq!(
+            middle(json!({"mid_block_type": "UNetMidBlock2D"})),
+            MidBlockConfig::Resnet
+        );
+    }
+
+    #[test]
+    fn the_way_up_may_be_deeper_than_the_way_down() {
+        let pruned = parse(json!({
+            "block_out_channels": [320, 640, 1280], "mid_block_type": "UNetMidBlock2D",
+            "down_block_types": ["DownBlock2D", "CrossAttnDownBlock2D", "CrossAttnDownBlock2D"],
+            "up_block_types": ["CrossAttnUpBlock2D", "CrossAttnUpBlock2D", "UpBlock2D"],
+            "transformer_layers_per_block": [1, [2, 2], [4, 4]],
+            "reverse_transformer_layers_per_block": [[4, 4, 10], [2, 1, 1], 1],
+        }))
+        .unwrap();
+        assert_eq!(pruned.down_transformer_layers, [[1, 1], [2, 2], [4, 4]]);
+        assert_eq!(pruned.up_transformer_layers, [[4, 4, 10], [2, 1, 1], [1, 1, 1]]);
+        let error = parse(json!({"reverse_transformer_layers_per_block": [[1, 1], 1, 1, 1]})).unwrap_err();
+        assert!(error.to_string().contains("3"), "{error}");
     }
 }

@@ -11,13 +11,13 @@ use std::path::Path;
 use candle_core::{DType, Device, Tensor};
 use potstill_engine::{Gradients, Value, Vjp, checkpoint, ops};
 
-use crate::checkpoint::{Component, KeyRules, Weights, write_component};
+use crate::checkpoint::{Component, Part, Weights, write_params};
 use crate::error::{ModelError, Result};
 use crate::nn::{Conv2d, GroupNorm, Scope, Source, build, shapes_of};
 use crate::params::Params;
 use crate::random::{Initialisation, RandomSource};
 use block::{Conditioning, DownBlock, MidBlock, UpBlock};
-pub use config::{TextTimeConfig, UnetConfig};
+pub use config::{MidBlockConfig, TextTimeConfig, UnetConfig};
 use embedding::{TimestepEmbedding, sinusoids};
 
 /// Numbers in SDXL's `time_ids`: original height, original width, crop top, crop left, target height, target width.
@@ -78,9 +78,7 @@ impl Layers {
             down_blocks: (0..levels)
                 .map(|i| DownBlock::new(&scope.enter("down_blocks").enter(i), config, i))
                 .collect(),
-            mid_block: config
-                .mid_block
-                .then(|| MidBlock::new(&scope.enter("mid_block"), config)),
+            mid_block: MidBlock::new(&scope.enter("mid_block"), config),
             up_blocks: (0..levels)
                 .map(|i| UpBlock::new(&scope.enter("up_blocks").enter(i), config, i))
                 .collect(),
@@ -96,14 +94,14 @@ impl Layers {
 }
 
 impl Unet {
-    /// Reads a component folder (`config.json` and safetensors weights, sharded or not, of any float dtype).
+    /// Reads a component folder (`config.json` and safetensors weights, sharded or not, of any float dtype) or the UNet in
+    /// a single file (`FILE`, or `FILE/unet` as if the file were a folder).
     ///
     /// # Errors
     /// Names every missing, unexpected or misshapen key, and the first unsupported field of the configuration.
-    pub fn load(folder: &Path, device: &Device) -> Result<Self> {
-        let component = Component::open(folder)?;
-        let config = UnetConfig::read(component.config_path())?;
-        Self::build(config, &mut component.weights(KeyRules::EXACT)?, device)
+    pub fn load(path: &Path, device: &Device) -> Result<Self> {
+        let (config, mut weights) = Part::unet(path)?;
+        Self::build(config, &mut weights, device)
     }
 
     /// From tensors in diffusers' layout (any float dtype); `place` names their origin in errors.
@@ -150,7 +148,7 @@ impl Unet {
     /// Writes a diffusers component folder: `config.json` and `diffusion_pytorch_model.safetensors` in `dtype`
     /// (f32 or f16). Each file appears whole or not at all.
     pub fn save(&self, folder: &Path, dtype: DType) -> Result<()> {
-        write_component(folder, self.config.json(), &self.params, dtype)
+        write_params(folder, Component::Unet, self.config.json(), &self.params, dtype)
     }
 
     /// The prediction for `inputs.sample`, `[B, out_channels, height, width]`. What it means (epsilon, v, …) is said

@@ -116,6 +116,15 @@ impl VaeConfig {
         &self.json
     }
 
+    /// Whether the other computes the same, however its JSON says so.
+    pub(crate) fn same_architecture(&self, other: &Self) -> bool {
+        let bare = |config: &Self| Self {
+            json: Map::new(),
+            ..config.clone()
+        };
+        bare(self) == bare(other)
+    }
+
     /// Pixels per latent along each side: 8 with four levels.
     pub fn downscale(&self) -> usize {
         1 << (self.block_out_channels.len() - 1)

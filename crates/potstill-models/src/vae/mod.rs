@@ -8,8 +8,9 @@ use std::path::Path;
 use candle_core::{DType, Device, Tensor};
 use potstill_engine::{Value, ops};
 
-use crate::checkpoint::{Component, KeyRules, write_component};
+use crate::checkpoint::{Component, KeyRules, Part, write_params};
 use crate::error::{ModelError, Result};
+use crate::model::ModelKind;
 use crate::nn::{Conv2d, GroupNorm, Scope, Source, build, shapes_of};
 use crate::params::Params;
 use crate::random::{Initialisation, RandomSource};
@@ -21,7 +22,7 @@ const LOG_VARIANCE_RANGE: (f64, f64) = (-30., 20.);
 
 /// Folders saved before diffusers 0.15 call the attention's layers `query`, `key`, `value` and `proj_attn`, and keep
 /// some as 1×1 convolutions.
-const KEY_RULES: KeyRules = KeyRules {
+pub(crate) const KEY_RULES: KeyRules = KeyRules {
     rename: current_name,
     squeeze: true,
 };
@@ -172,14 +173,18 @@ impl Layers {
 }
 
 impl Vae {
-    /// Reads a component folder.
+    /// Reads a component folder or the VAE in a single file.
     ///
     /// # Errors
     /// Names every missing, unexpected or misshapen key, and the first unsupported field of the configuration.
-    pub fn load(folder: &Path, device: &Device) -> Result<Self> {
-        let component = Component::open(folder)?;
-        let config = VaeConfig::read(component.config_path())?;
-        Self::build(config, &mut component.weights(KEY_RULES)?, device)
+    pub fn load(path: &Path, device: &Device) -> Result<Self> {
+        Self::load_for(path, None, device)
+    }
+
+    /// [`Vae::load`] for a model of a family, which decides the scaling factor of a file that holds a VAE alone.
+    pub fn load_for(path: &Path, kind: Option<ModelKind>, device: &Device) -> Result<Self> {
+        let (config, mut weights) = Part::vae(path, kind)?;
+        Self::build(config, &mut weights, device)
     }
 
     /// With random weights: a function of the configuration and the seed.
@@ -210,7 +215,7 @@ impl Vae {
 
     /// Writes a diffusers component folder.
     pub fn save(&self, folder: &Path, dtype: DType) -> Result<()> {
-        write_component(folder, self.config.json(), &self.params, dtype)
+        write_params(folder, Component::Vae, self.config.json(), &self.params, dtype)
     }
 
     /// The posterior of pictures `[B, 3, H, W]` in −1 … 1; H and W are multiples of [`VaeConfig::downscale`].

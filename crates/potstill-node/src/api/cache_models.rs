@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use napi::Env;
 use napi::bindgen_prelude::Object;
 use napi_derive::napi;
-use potstill_models::{Model, ModelKind, SEQUENCE_LENGTH, TextConfig};
+use potstill_models::{Component, ComponentConfig, Model, ModelKind, SEQUENCE_LENGTH};
 
 use crate::core::{OpError, Result, run_job};
 
@@ -21,7 +21,7 @@ const TOKENIZER_FILES: [&str; 5] = [
 /// Files of one component.
 #[napi(object)]
 pub struct ComponentFiles {
-    /// `config.json`.
+    /// The configuration as JSON: that of `config.json`, or what a single file's keys and shapes imply.
     pub config: String,
     /// What the loader reads: one file, or the shards that an index names, sorted.
     pub weights: Vec<String>,
@@ -81,7 +81,7 @@ pub struct TextOnDisk {
     pub pooled: Option<u32>,
 }
 
-/// The UNet of a model's folder.
+/// The UNet of a model.
 #[napi(ts_return_type = "Promise<Outcome<UnetOnDisk>>", catch_unwind)]
 pub fn inspect_unet(env: &Env, folder: String) -> napi::Result<Object<'_>> {
     run_job(env, "model", move || {
@@ -93,7 +93,7 @@ pub fn inspect_unet(env: &Env, folder: String) -> napi::Result<Object<'_>> {
             .flat_map(|a| a.to_le_bytes())
             .map(|byte| format!("{byte:02x}"));
         Ok(UnetOnDisk {
-            files: files(&model, "unet")?,
+            files: files(&model, Component::Unet)?.1,
             kind: model.kind().name().to_owned(),
             prediction: schedule.prediction().name().to_owned(),
             timesteps: narrow(schedule.len())?,
@@ -103,14 +103,17 @@ pub fn inspect_unet(env: &Env, folder: String) -> napi::Result<Object<'_>> {
     })
 }
 
-/// The VAE of a model's folder.
+/// The VAE of a model.
 #[napi(ts_return_type = "Promise<Outcome<VaeOnDisk>>", catch_unwind)]
 pub fn inspect_vae(env: &Env, folder: String) -> napi::Result<Object<'_>> {
     run_job(env, "model", move || {
         let model = Model::open(Path::new(&folder))?;
-        let config = model.vae_config()?;
+        let (config, files) = files(&model, Component::Vae)?;
+        let ComponentConfig::Vae(config) = config else {
+            return Err(OpError::bug("a VAE was asked for"));
+        };
         Ok(VaeOnDisk {
-            files: files(&model, "vae")?,
+            files,
             scaling_factor: config.scaling_factor,
             channels: narrow(config.latent_channels)?,
             downscale: narrow(config.downscale())?,
@@ -118,14 +121,17 @@ pub fn inspect_vae(env: &Env, folder: String) -> napi::Result<Object<'_>> {
     })
 }
 
-/// The text encoders of a model's folder.
+/// The text encoders of a model.
 #[napi(ts_return_type = "Promise<Outcome<TextOnDisk>>", catch_unwind)]
 pub fn inspect_text(env: &Env, folder: String) -> napi::Result<Object<'_>> {
     run_job(env, "model", move || {
         let model = Model::open(Path::new(&folder))?;
-        let suffixes: &[&str] = match model.kind() {
-            ModelKind::Sd15 => &[""],
-            ModelKind::Sdxl => &["", "_2"],
+        let encoders: &[(Component, &str)] = match model.kind() {
+            ModelKind::Sd15 => &[(Component::TextEncoder, "tokenizer")],
+            ModelKind::Sdxl => &[
+                (Component::TextEncoder, "tokenizer"),
+                (Component::TextEncoder2, "tokenizer_2"),
+            ],
         };
         let mut facts = TextOnDisk {
             encoders: Vec::new(),
@@ -133,31 +139,32 @@ pub fn inspect_text(env: &Env, folder: String) -> napi::Result<Object<'_>> {
             width: 0,
             pooled: None,
         };
-        for suffix in suffixes {
-            let name = format!("text_encoder{suffix}");
-            let files = files(&model, &name)?;
-            let config = TextConfig::read(Path::new(&files.config))?;
+        for (component, tokenizer) in encoders {
+            let (config, files) = files(&model, *component)?;
+            let ComponentConfig::Text(config) = config else {
+                return Err(OpError::bug("a text encoder was asked for"));
+            };
             facts.width += narrow(config.hidden_size)?;
             // SDXL pools the second encoder; SD1.5 has none.
-            facts.pooled = if suffix.is_empty() {
-                None
-            } else {
-                config.projection.map(narrow).transpose()?
+            facts.pooled = match component {
+                Component::TextEncoder2 => config.projection.map(narrow).transpose()?,
+                _ => None,
             };
-            let tokenizer = tokenizer_files(&model.folder().join(format!("tokenizer{suffix}")));
+            // A single file goes with CLIP's own tokenizer, which is built in: there is no file to digest.
+            let tokenizer = tokenizer_files(&model.path().join(tokenizer));
             facts.encoders.push(EncoderOnDisk { files, tokenizer });
         }
         Ok(facts)
     })
 }
 
-fn files(model: &Model, component: &str) -> Result<ComponentFiles> {
-    let weights = model.weight_files(component)?;
-    let config = model.folder().join(component).join("config.json");
-    Ok(ComponentFiles {
-        config: text(config),
+fn files(model: &Model, component: Component) -> Result<(ComponentConfig, ComponentFiles)> {
+    let (config, weights) = model.component(component)?;
+    let files = ComponentFiles {
+        config: serde_json::Value::Object(config.json().clone()).to_string(),
         weights: weights.into_iter().map(text).collect(),
-    })
+    };
+    Ok((config, files))
 }
 
 fn tokenizer_files(folder: &Path) -> Vec<String> {

@@ -8,6 +8,7 @@ mod cache_images;
 mod cache_models;
 mod cache_read;
 mod cache_verify;
+mod checkpoint;
 mod files;
 mod model;
 mod noise;

@@ -10,7 +10,7 @@ use potstill_models::{Model, PredictionKind, Schedule, add_noise, convert};
 
 use crate::core::{Engine, OpError, Result, id, tensor};
 
-/// What a model's folder says about itself.
+/// What a model says about itself.
 #[napi(object)]
 pub struct OpenedModel {
     /// The family.
@@ -33,7 +33,7 @@ pub struct OpenedModel {
 
 #[napi]
 impl Engine {
-    /// Opens a diffusers folder and fills `schedule` with its noise schedule.
+    /// Opens a diffusers folder or single file and fills `schedule` with its noise schedule.
     #[napi(ts_return_type = "Promise<Outcome<OpenedModel>>", catch_unwind)]
     pub fn open_model<'env>(&self, env: &'env Env, schedule: f64, folder: String) -> napi::Result<Object<'env>> {
         self.query(env, "openModel", move |state| {

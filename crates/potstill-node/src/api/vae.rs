@@ -7,7 +7,7 @@ use napi::bindgen_prelude::{Object, Uint8Array};
 use napi_derive::napi;
 use potstill_engine::{Device, Tensor, Value, no_grad};
 use potstill_io::{ImageLimits, Pixels};
-use potstill_models::Vae;
+use potstill_models::{ModelKind, Vae};
 
 use crate::core::{Engine, OpError, id, tensor, values};
 
@@ -33,11 +33,19 @@ pub struct PictureSize {
 
 #[napi]
 impl Engine {
-    /// Loads a VAE's component folder.
+    /// Loads a VAE's component folder, or the VAE in a single file. `kind` is the family of the model that it is for, which
+    /// decides the scaling factor of a file that holds a VAE alone.
     #[napi(ts_return_type = "Promise<Outcome<LoadedVae>>", catch_unwind)]
-    pub fn load_vae<'env>(&self, env: &'env Env, out: f64, folder: String) -> napi::Result<Object<'env>> {
+    pub fn load_vae<'env>(
+        &self,
+        env: &'env Env,
+        out: f64,
+        path: String,
+        #[napi(ts_arg_type = "'sd15' | 'sdxl' | undefined")] kind: Option<String>,
+    ) -> napi::Result<Object<'env>> {
         self.query(env, "loadVae", move |state| {
-            let vae = Vae::load(Path::new(&folder), &Device::Cpu)?;
+            let kind = kind.as_deref().and_then(ModelKind::from_name);
+            let vae = Vae::load_for(Path::new(&path), kind, &Device::Cpu)?;
             let config = vae.config();
             let facts = LoadedVae {
                 scaling_factor: config.scaling_factor,

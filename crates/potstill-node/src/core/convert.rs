@@ -3,7 +3,7 @@
 use std::io::ErrorKind as SystemKind;
 
 use potstill_engine::EngineError;
-use potstill_io::{ImageError, IoError};
+use potstill_io::{HeaderError, ImageError, IoError};
 use potstill_models::ModelError;
 
 use super::error::OpError;
@@ -43,12 +43,16 @@ impl From<ModelError> for OpError {
                     .at(place)
                     .remedy("Take a model of the SD1.5 or SDXL family, with the configuration that it was saved with.")
             }
-            ModelError::Keys { place, mismatch } => Self::input("ERR_MODEL_KEYS", mismatch)
+            ModelError::Keys { place, mismatch } => Self::input("ERR_MODEL_KEYS", mismatch).at(place).remedy(
+                "Take weights and config.json of one model, intact; what is only unexpected, \
+                 `potstill model convert --allow KEY` leaves out.",
+            ),
+            ModelError::Unsupported { place, what } => Self::input("ERR_MODEL_UNSUPPORTED", format!("this is {what}"))
                 .at(place)
-                .remedy("Take the config.json and the weights from the same model."),
+                .remedy("Only models of the SD1.5 and SDXL (base) families are read."),
             ModelError::File { path, reason } => Self::input("ERR_MODEL_FILE", reason)
                 .at(path.display())
-                .remedy("Check the path: a model is a diffusers folder, with a folder for each component."),
+                .remedy("Check the path: a model is a single .safetensors file, or a folder as diffusers keeps it."),
             ModelError::Input { what, reason } => Self::input("ERR_MODEL_INPUT", format!("{what} {reason}"))
                 .remedy("Compare it with the model's config.json."),
             ModelError::Engine(error) => error.into(),
@@ -78,9 +82,13 @@ impl From<IoError> for OpError {
                 };
                 error.at(path.display()).remedy(remedy)
             }
-            IoError::Safetensors { path, source } => Self::input("ERR_SAFETENSORS", source)
-                .at(path.display())
-                .remedy("Replace it by an intact copy, or check that it is what this option takes."),
+            IoError::Safetensors { path, source } => {
+                let remedy = match &source {
+                    HeaderError::Foreign { remedy, .. } => capitalised(remedy),
+                    _ => "Replace it by an intact copy, or check that it is what this option takes.".to_owned(),
+                };
+                Self::input("ERR_SAFETENSORS", source).at(path.display()).remedy(remedy)
+            }
         }
     }
 }
@@ -94,4 +102,12 @@ impl From<ImageError> for OpError {
             other => Self::input("ERR_IMAGE", other),
         }
     }
+}
+
+/// As a sentence.
+fn capitalised(text: &str) -> String {
+    let mut letters = text.chars();
+    letters.next().map_or_else(String::new, |first| {
+        format!("{}{}.", first.to_uppercase(), letters.as_str())
+    })
 }

@@ -1,4 +1,4 @@
-//! Writing a component as diffusers does.
+//! Writing a loaded component as diffusers does.
 
 use std::collections::BTreeMap;
 use std::io::{self, Write};
@@ -8,16 +8,21 @@ use candle_core::{DType, Tensor};
 use potstill_io::{Dtype, TensorSpec, create_dir_durably, f32_to_bytes, write_atomic, write_safetensors};
 use serde_json::{Map, Value as Json};
 
+use super::weight_file;
+use crate::checkpoint::kinds::Component;
 use crate::error::{ModelError, Result};
 use crate::layout::{file_shape, to_file_layout};
 use crate::params::Params;
 
-/// Name of a diffusers component's weight file.
-const WEIGHTS: &str = "diffusion_pytorch_model.safetensors";
-
 /// Writes `config.json` and the weights in `dtype` (f32, f16 or bf16) into a folder, which is created when absent. Each
 /// file appears whole or not at all; no more than one converted tensor is held at a time.
-pub(crate) fn write_component(folder: &Path, config: &Map<String, Json>, params: &Params, dtype: DType) -> Result<()> {
+pub(crate) fn write_params(
+    folder: &Path,
+    component: Component,
+    config: &Map<String, Json>,
+    params: &Params,
+    dtype: DType,
+) -> Result<()> {
     let dtype = match dtype {
         DType::F32 => Dtype::F32,
         DType::F16 => Dtype::F16,
@@ -42,7 +47,7 @@ pub(crate) fn write_component(folder: &Path, config: &Map<String, Json>, params:
         .collect();
     let metadata = BTreeMap::from([("format".to_string(), "pt".to_string())]);
     write_safetensors(
-        &folder.join(WEIGHTS),
+        &folder.join(weight_file(component)),
         &specs,
         &metadata,
         &mut |i, writer: &mut dyn Write| {

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use serde_json::Value as Json;
 
-use super::{KeyRules, Weights};
+use super::weights::{KeyRules, Weights};
 use crate::error::{ModelError, Result};
 use crate::fields::read_object;
 
@@ -17,13 +17,13 @@ const VARIANTS: [&str; 3] = ["", ".bf16", ".fp16"];
 const MAX_SHARDS: usize = 1000;
 
 /// A component's folder with its `config.json` and its weight files.
-pub(crate) struct Component {
+pub(crate) struct ComponentFolder {
     folder: PathBuf,
     config: PathBuf,
     files: Vec<PathBuf>,
 }
 
-impl Component {
+impl ComponentFolder {
     /// Finds the files; nothing is read but a sharded checkpoint's index.
     pub(crate) fn open(folder: &Path) -> Result<Self> {
         if !folder.is_dir() {
@@ -50,8 +50,8 @@ impl Component {
         &self.config
     }
 
-    /// Maps the weight files.
-    pub(crate) fn weights(&self, rules: KeyRules) -> Result<Weights<'static>> {
+    /// Maps the weight files; also gives the keys that the rules drop.
+    pub(crate) fn weights(&self, rules: KeyRules) -> Result<(Weights<'static>, Vec<String>)> {
         Weights::open(&self.files, rules, self.folder.display().to_string())
     }
 

@@ -1,0 +1,96 @@
+import { mkdtemp, readdir, readFile, rm, writeFile } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { afterAll, beforeAll, expect, test } from 'vitest';
+import { potstill } from '../../test/support/command-line.ts';
+import { writeTinyModel } from '../../test/support/tiny-model.ts';
+import type { CheckpointReport } from '../model/report.ts';
+import { loadEngine, noise, Tensor, writeTensors } from '../native/index.ts';
+
+const engine = await loadEngine({ threads: 2 });
+let folder = '';
+const at = (name: string): string => join(folder, name);
+
+beforeAll(async () => {
+  folder = await mkdtemp(join(tmpdir(), 'potstill-model-'));
+  await writeTinyModel(engine, at('model'), 1);
+  const gaussian = (shape: readonly number[]): Tensor =>
+    noise(engine, { generator: 'philox', seeds: [3n], shape }).reshape(shape);
+  await writeTensors(at('in.safetensors'), {
+    sample: gaussian([1, 4, 8, 8]),
+    encoder_hidden_states: gaussian([1, 77, 32]),
+    timestep: Tensor.fromArray(engine, [3], [1]),
+  });
+  const { code, err } = await potstill('model', 'convert', at('model'), '--out', at('file.safetensors'));
+  expect(code, err).toBe(0);
+});
+afterAll(() => rm(folder, { recursive: true }));
+
+/** Comparing large buffers by `toEqual` takes minutes. */
+async function same(a: string, b: string): Promise<boolean> {
+  return (await readFile(at(a))).equals(await readFile(at(b)));
+}
+
+async function inspect(path: string): Promise<CheckpointReport> {
+  const { code, out, err } = await potstill('model', 'inspect', path, '--json');
+  expect(code, err).toBe(0);
+  return JSON.parse(out) as CheckpointReport;
+}
+
+test('a file has what its folder has', async () => {
+  const [file, model] = [await inspect(at('file.safetensors')), await inspect(at('model'))];
+  expect(file.layout).toBe('file');
+  expect(file.components.map((c) => c.names)).toEqual(['ldm', 'ldm', 'diffusers']);
+  const facts = ({ components }: CheckpointReport) =>
+    components.map(({ component, matched, parameters, dtypes }) => ({ component, matched, parameters, dtypes }));
+  expect(facts(file)).toEqual(facts(model));
+  expect({ kind: file.kind, prediction: file.prediction, sound: file.sound }).toEqual({
+    kind: 'sd15',
+    prediction: model.prediction,
+    sound: true,
+  });
+  const { out } = await potstill('model', 'inspect', at('file.safetensors'), '--digests');
+  expect(out).toContain('Stable Diffusion 1.x (single file)');
+  expect(out).toContain('Every key is accounted for.');
+  expect(out).toMatch(/sha256 [0-9a-f]{64} {2}/);
+});
+
+test('commands take the file where they take the folder, with the same result', async () => {
+  for (const model of ['model', 'file.safetensors']) {
+    const words = ['probe', 'unet', '--model', at(model), '--in', at('in.safetensors'), '--out', at(`${model}.out`)];
+    expect((await potstill(...words)).code).toBe(0);
+  }
+  expect(await same('file.safetensors.out', 'model.out')).toBe(true);
+});
+
+test('there and back is the same file; nothing is overwritten', async () => {
+  expect((await potstill('model', 'convert', at('file.safetensors'), '--out', at('back'))).code).toBe(0);
+  const again = await potstill('model', 'convert', at('back'), '--out', at('again.safetensors'), '--json');
+  expect(JSON.parse(again.out)).toMatchObject({ layout: 'file', leftOut: [], absent: [] });
+  expect(await same('again.safetensors', 'file.safetensors')).toBe(true);
+  const refused = await potstill('model', 'convert', at('back'), '--out', at('again.safetensors'));
+  expect(refused.code).toBe(2);
+  expect(refused.err).toContain('exists already');
+  expect((await readdir(folder)).filter((name) => name.startsWith('.'))).toEqual([]);
+});
+
+test('another dtype and another VAE', async () => {
+  const words = ['model', 'convert', at('model'), '--out', at('half.safetensors'), '--dtype', 'bf16'];
+  expect((await potstill(...words, '--vae', at('file.safetensors'), '--title', 'Half')).code).toBe(0);
+  const report = await inspect(at('half.safetensors'));
+  expect(report.components.flatMap(({ dtypes }) => Object.keys(dtypes))).toEqual(['BF16', 'BF16', 'BF16']);
+  expect(report.metadata['modelspec.title']).toBe('Half');
+});
+
+test('what is no model is refused in words', async () => {
+  await writeFile(at('model.ckpt'), 'PK\u0003\u0004 and more bytes of a zip archive');
+  for (const [path, message] of [
+    ['model.ckpt', 'torch.save'],
+    ['in.safetensors', 'none of which belongs'],
+    ['nowhere', 'does not exist'],
+  ] as const) {
+    const { code, err } = await potstill('model', 'inspect', at(path));
+    expect(err).toContain(message);
+    expect(code).toBe(2);
+  }
+});
