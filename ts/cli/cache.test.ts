@@ -95,7 +95,7 @@ describe('potstill cache build', () => {
       expect(code).toBe(2);
       expect(stderr).toContain('spoilt/unet/diffusion_pytorch_model.safetensors');
       expect(existsSync(at('spoilt-cache/teachers/first/seal.json'))).toBe(false);
-      rmSync(at('spoilt-cache'), { recursive: true });
+      rmSync(at('spoilt-cache'), { recursive: true, force: true });
     }
   });
 });
