@@ -206,3 +206,76 @@ impl SingleFile {
         Ok(self.parts.into_iter().find(|part| part.component == component))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use potstill_io::{Dtype, TensorSpec, layout_header};
+    use serde_json::json;
+
+    use super::*;
+
+    /// A file of the size and header that a UNet has, without data: what is not written takes no place on the disk.
+    fn sparse_file(path: &Path, config: &UnetConfig) {
+        let config = ComponentConfig::Unet(config.clone());
+        let spec = |(name, shape): (String, Vec<usize>)| TensorSpec {
+            name: format!(
+                "model.diffusion_model.{}",
+                single_file_name(Component::Unet, &config, &name).unwrap().key
+            ),
+            dtype: Dtype::F16,
+            shape,
+        };
+        let specs: Vec<TensorSpec> = config.shapes().unwrap().into_iter().map(spec).collect();
+        let (header, _) = layout_header(&specs, &BTreeMap::new()).unwrap();
+        std::fs::write(path, &header).unwrap();
+        let file = std::fs::File::options().write(true).open(path).unwrap();
+        let data: u64 = specs.iter().map(TensorSpec::bytes).sum();
+        file.set_len(header.len() as u64 + data).unwrap();
+    }
+
+    #[test]
+    fn full_size_relatives_are_recognised_by_their_shapes() {
+        let sdxl = |changes: Json| {
+            let mut map = UnetConfig::sdxl().json().clone();
+            map.extend(changes.as_object().unwrap().clone());
+            UnetConfig::parse(map, "config.json").unwrap()
+        };
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("unet.safetensors");
+        for (name, config) in [
+            ("SD1.5", UnetConfig::sd15()),
+            ("SDXL", UnetConfig::sdxl()),
+            (
+                "SSD-1B",
+                sdxl(json!({
+                    "mid_block_type": "UNetMidBlock2D", "transformer_layers_per_block": [1, [2, 2], [4, 4]],
+                    "reverse_transformer_layers_per_block": [[4, 4, 10], [2, 1, 1], 1],
+                })),
+            ),
+            (
+                "Vega",
+                sdxl(json!({
+                    "mid_block_type": "UNetMidBlock2D", "transformer_layers_per_block": [1, [1, 1], [2, 2]],
+                    "reverse_transformer_layers_per_block": [[2, 2, 2], [1, 1, 1], 1],
+                })),
+            ),
+            (
+                "KOALA-700M",
+                sdxl(json!({
+                    "mid_block_type": null, "layers_per_block": 1, "transformer_layers_per_block": [1, 2, 5],
+                })),
+            ),
+        ] {
+            sparse_file(&path, &config);
+            let file = open_file(&path).unwrap_or_else(|e| panic!("{name}: {e}"));
+            let part = &file.parts[0];
+            assert!(
+                part.config.same_architecture(&ComponentConfig::Unet(config)),
+                "{name}: {:?}",
+                part.config
+            );
+            let report = crate::checkpoint::ComponentReport::new(part).unwrap();
+            assert!(report.mismatch.is_empty(), "{name}: {}", report.mismatch);
+        }
+    }
+}
