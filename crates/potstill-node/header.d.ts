@@ -7,7 +7,7 @@ export type Outcome<T> = { readonly value: T } | { readonly error: BoundaryError
 export type PredictionKind = 'epsilon' | 'v' | 'x0' | 'flow';
 
 /** How latents are stepped from noise to picture. */
-export type SamplerKind = 'ddim' | 'euler';
+export type SamplerKind = 'ddpm' | 'ddim' | 'euler' | 'euler-a' | 'dpmpp-2m' | 'lcm' | 'tcd' | 'flow-euler';
 
 /** How a sampler's timesteps are spread, as diffusers names it. */
 export type Spacing = 'leading' | 'trailing' | 'linspace';

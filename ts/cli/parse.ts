@@ -24,6 +24,13 @@ export function parseFinite(text: string): number {
   throw new InvalidArgumentError('It must be a number.');
 }
 
+/** A number from 0 to 1. */
+export function parseShare(text: string): number {
+  const value = Number(text);
+  if (value >= 0 && value <= 1 && text.trim() !== '') return value;
+  throw new InvalidArgumentError('It must be a number from 0 to 1.');
+}
+
 /** An unsigned 64-bit seed. */
 export function parseSeed(text: string): bigint {
   if (/^\d{1,20}$/.test(text)) {
@@ -50,6 +57,15 @@ export function parseSize(text: string): { width: number; height: number } {
   const size = { width: Number(width), height: Number(height ?? width) };
   if (size.width > 0 && size.height > 0) return size;
   throw new InvalidArgumentError('Neither side can be 0.');
+}
+
+/** `16,0`: pixels from the left and from the top. */
+export function parseCrop(text: string): { left: number; top: number } {
+  const [, left, top] = /^(\d{1,5}),(\d{1,5})$/.exec(text) ?? [];
+  if (left === undefined || top === undefined) {
+    throw new InvalidArgumentError('It must be LEFT,TOP in pixels, such as 16,0.');
+  }
+  return { left: Number(left), top: Number(top) };
 }
 
 /** Adds to the values of an option that may be given several times. */

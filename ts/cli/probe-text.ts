@@ -1,12 +1,18 @@
-import type { Command } from 'commander';
+import { type Command, Option } from 'commander';
+import { inputError } from '../errors.ts';
+import type { PromptSyntax } from '../sampling/index.ts';
 import type { Context } from './command.ts';
 import { modelFolder } from './model-folder.ts';
+import { parseNatural } from './parse.ts';
 import { requireFile, requireOutFile } from './paths.ts';
 import { writeProbe } from './probe-output.ts';
 
 interface TextOptions {
   readonly model: string;
   readonly prompts: string;
+  readonly promptSyntax: PromptSyntax;
+  readonly embeddings?: string;
+  readonly clipSkip: number;
   readonly out: string;
 }
 
@@ -18,14 +24,29 @@ export function configureText(command: Command, context: Context): void {
     )
     .requiredOption('--model <folder>', "a diffusers model's folder")
     .requiredOption('--prompts <file>', 'JSON file: an array of strings')
+    .addOption(
+      new Option('--prompt-syntax <kind>', 'weighted: one prompt of any length, with (words:1.2) and embedding:name')
+        .choices(['weighted', 'plain'])
+        .default('plain'),
+    )
+    .option('--embeddings <folder>', 'where embedding:name is read from: NAME.safetensors')
+    .option('--clip-skip <n>', 'layers of the text encoder to leave out', parseNatural, 0)
     .requiredOption('--out <file>', 'safetensors file to write')
     .action(async (options: TextOptions) => {
+      const { promptSyntax: syntax, embeddings, clipSkip } = options;
+      if (syntax === 'plain' && embeddings !== undefined) {
+        throw inputError('ERR_USAGE', '--embeddings are named in weighted prompts only', {
+          where: '--embeddings',
+          remedy: 'Add --prompt-syntax weighted.',
+        });
+      }
       const folder = await modelFolder(options.model, ['tokenizer', 'text_encoder']);
       await requireFile(options.prompts, '--prompts');
       await requireOutFile(options.out);
       const { loadEngine } = await import('../native/index.ts');
       const { probeText, readPrompts } = await import('../probe/text.ts');
       const prompts = await readPrompts(options.prompts);
-      await writeProbe(options.out, await probeText(await loadEngine(), folder, prompts), context);
+      const encoded = await probeText(await loadEngine(), folder, prompts, { syntax, embeddings, clipSkip });
+      await writeProbe(options.out, encoded, context);
     });
 }

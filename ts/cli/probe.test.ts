@@ -101,6 +101,10 @@ test('probe text writes token ids and encoded prompts', async () => {
   const { shape, values } = await read('text.safetensors', 'token_ids');
   expect(shape).toEqual([2, 77]);
   expect(values[77 + 1]).toBe(values[76]); // an empty prompt is its end, repeated
+  await writeFile(at('prompts.json'), JSON.stringify([`(${'a red apple '.repeat(40)}:1.2)`]));
+  expect(await potstill('probe', 'text', ...words, '--prompt-syntax', 'weighted')).toMatchObject({ code: 0 });
+  expect((await read('text.safetensors', 'encoder_hidden_states')).shape).toEqual([1, 154, 32]);
+  expect((await read('text.safetensors', 'token_ids')).shape).toEqual([2, 77]);
   await writeFile(at('prompts.json'), '"a red apple"');
   expect(await potstill('probe', 'text', ...words)).toMatchObject({ code: 2 });
 });
@@ -141,21 +145,43 @@ describe('probe sample', () => {
       ...['--steps', '3', '--guidance', '4', '--out', at('sampled.safetensors'), ...more],
     );
 
-  test.each(['ddim', 'euler'])('steps noise to latents of its shape: %s', async (sampler) => {
-    expect(await sample('--sampler', sampler)).toMatchObject({ code: 0 });
-    const first = await read('sampled.safetensors', 'latents');
-    expect(first.shape).toEqual([1, 4, 8, 12]);
-    expect(first.values.every(Number.isFinite)).toBe(true);
-    await sample('--sampler', sampler);
-    expect((await read('sampled.safetensors', 'latents')).values).toEqual(first.values);
-    await sample('--sampler', sampler, '--uncond', 'zeros');
-    expect((await read('sampled.safetensors', 'latents')).values).not.toEqual(first.values);
+  test.each(['ddpm', 'ddim', 'euler', 'euler-a', 'dpmpp-2m', 'lcm', 'tcd', 'flow-euler'])(
+    'steps noise to latents of its shape: %s',
+    async (sampler) => {
+      expect(await sample('--sampler', sampler)).toMatchObject({ code: 0 });
+      const first = await read('sampled.safetensors', 'latents');
+      expect(first.shape).toEqual([1, 4, 8, 12]);
+      expect(first.values.every(Number.isFinite)).toBe(true);
+      await sample('--sampler', sampler);
+      expect((await read('sampled.safetensors', 'latents')).values).toEqual(first.values);
+      await sample('--sampler', sampler, '--uncond', 'zeros');
+      expect((await read('sampled.safetensors', 'latents')).values).not.toEqual(first.values);
+    },
+  );
+
+  test('takes the fresh noise that a file gives, for all rows or for each', async () => {
+    const stored = { latents: gaussian(9n, [2, 4, 8, 12]) };
+    const one = gaussian(10n, [3, 4, 8, 12]);
+    const final = async (name: string, tensors: Readonly<Record<string, Tensor>>): Promise<Float32Array> => {
+      await writeTensors(at(name), tensors);
+      const found = await sample('--sampler', 'euler-a', '--latents', at(name));
+      expect(found).toMatchObject({ code: 0 });
+      return (await read('sampled.safetensors', 'latents')).values;
+    };
+    const shared = await final('shared.safetensors', { ...stored, step_noise: one });
+    const both = one.reshape([3, 1, 4, 8, 12]).broadcast([3, 2, 4, 8, 12]);
+    expect(await final('each.safetensors', { ...stored, step_noise: both })).toEqual(shared);
+    expect(await final('other.safetensors', { ...stored, step_noise: one.scale(2) })).not.toEqual(shared);
+    await writeTensors(at('short.safetensors'), { ...stored, step_noise: one.slice(0, 0, 2) });
+    const refused = await sample('--sampler', 'euler-a', '--latents', at('short.safetensors'));
+    expect(refused).toMatchObject({ code: 2, err: expect.stringContaining('step_noise has the shape [2, 4, 8, 12]') });
   });
 
   test.each([
-    [['--sampler', 'dpmpp-2m'], '--sampler dpmpp-2m is not built yet'],
+    [['--sampler', 'tcd', '--spacing', 'leading'], 'is not a choice of tcd'],
     [['--sampler', 'heun'], 'Allowed choices are'],
-    [['--karras'], '--karras is not built yet'],
+    [['--karras'], 'euler and dpmpp-2m take them'],
+    [['--embeddings', '.'], 'weighted prompts only'],
     [['--steps', '0'], 'whole number'],
     [['--steps', '2000'], 'steps 2000'],
     [['--uncond', 'zeros', '--negative', 'a dog'], '--uncond'],

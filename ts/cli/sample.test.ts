@@ -4,6 +4,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, expect, test } from 'vitest';
 import { potstill } from '../../test/support/command-line.ts';
+import { pngTexts } from '../../test/support/png-texts.ts';
 import { writeTinyModel } from '../../test/support/tiny-model.ts';
 import { loadEngine, readPicture } from '../native/index.ts';
 
@@ -31,7 +32,7 @@ test('writes a picture per prompt and seed, with its settings, and a grid', asyn
   expect((await readPicture(engine, grid)).shape).toEqual([1, 3, 128, 192]);
   const first = await readFile(images[0]?.file ?? '');
   expect(first.toString('latin1')).toContain(
-    'tEXtparameters\0a red apple\nSteps: 2, Sampler: ddim, Spacing: leading, CFG scale: 3, Seed: 1, Size: 96x64',
+    'tEXtparameters\0a red apple\nSteps: 2, Sampler: DDIM, CFG scale: 3, Seed: 1, Size: 96x64, Model hash: ',
   );
   const third = await readFile(images[2]?.file ?? '');
   expect(third.toString('utf8')).toContain('Äpfel 犬');
@@ -49,13 +50,35 @@ test('the size is that of the model unless given, and the same seed gives the sa
   expect((await readPicture(engine, join(folder, 'a', '00-a-dog-0.png'))).shape).toEqual([1, 3, 64, 64]);
 });
 
+test('hybrid, batched and stochastic pictures carry the recipe that made them', async () => {
+  const out = join(folder, 'hybrid');
+  await writeTinyModel(engine, join(folder, 'base'), 2);
+  const words = ['--prompt', 'a (red:1.3) apple', '--seed', '1,2,3', '--batch', '2', '--sampler', 'euler-a'];
+  const base = ['--base', join(folder, 'base'), '--base-steps', '1', '--base-guidance', '5', '--guidance', '1'];
+  expect(await sample(...words, ...base, '--vae-tiling', 'on', '--out', out)).toMatchObject({ code: 0 });
+  const texts = pngTexts(await readFile(join(out, '00-a-red-1-3-apple-3.png')));
+  expect(texts.get('parameters')).toContain('Sampler: Euler a');
+  const recipe = JSON.parse(texts.get('potstill') ?? '') as object;
+  expect(recipe).toMatchObject({
+    ...{ sampler: 'euler-a', steps: 2, seed: '3', guidance: 1, prompt: 'a (red:1.3) apple', syntax: 'weighted' },
+    ...{ model: { name: 'model' }, base: { steps: 1, guidance: 5, model: { name: 'base' } } },
+  });
+});
+
 test.each([
   [['--prompt', 'x', '--size', '60x64'], 'Both sides must be multiples of 8'],
   [['--prompt', 'x', '--size', 'big'], 'WIDTHxHEIGHT'],
   [[], '--prompt'],
   [['--prompt', 'x', '--lora', 'a.safetensors:1'], '--lora is not built yet'],
-  [['--prompt', 'x', '--base-steps', '2'], '--base-steps is not built yet'],
-  [['--prompt', 'x', '--sampler', 'lcm'], '--sampler lcm is not built yet'],
+  [['--prompt', 'x', '--base-steps', '1'], 'both --base and --base-steps'],
+  [['--prompt', 'x', '--base', '.', '--base-steps', '2'], 'leaves none of 2 steps'],
+  [['--prompt', 'x', '--base', '/nowhere', '--base-steps', '1'], '/nowhere'],
+  [['--prompt', 'x', '--sampler', 'lcm', '--spacing', 'leading'], 'is not a choice of lcm'],
+  [['--prompt', 'x', '--sampler', 'flow-euler'], 'predicts epsilon'],
+  [['--prompt', 'x', '--eta', '2'], 'from 0 to 1'],
+  [['--prompt', 'x', '--crop', '3'], 'LEFT,TOP'],
+  [['--prompt', 'embedding:none', '--embeddings', '/nowhere'], 'none.safetensors'],
+  [['--prompt', 'x', '--uncond', 'zeros', '--negative', 'y'], 'negative'],
   [['--prompt', 'x', '--seed', '1,-2'], 'Seeds are whole numbers'],
   [['--prompt', 'x', '--vae', '/nowhere'], '/nowhere'],
 ])('refuses %s with exit code 2 and no picture', async (words, message) => {

@@ -1,12 +1,12 @@
 import { type Command, Option } from 'commander';
 import { inputError } from '../errors.ts';
+import type { Size, VaeTiling } from '../sampling/index.ts';
 import type { Context } from './command.ts';
 import { formatSeconds } from './format.ts';
 import { modelFolder, vaeFolder } from './model-folder.ts';
-import { notBuilt } from './not-built.ts';
-import { collect, parseNatural, parseSeeds, parseSize } from './parse.ts';
+import { collect, parseCount, parseCrop, parseFinite, parseNatural, parseSeeds, parseSize } from './parse.ts';
 import { requireOutFolder } from './paths.ts';
-import { addSamplingOptions, builtSampler, type SamplingOptions } from './sampling-options.ts';
+import { addSamplingOptions, type SamplingOptions, samplingSettings } from './sampling-options.ts';
 
 interface SampleOptions extends SamplingOptions {
   readonly model: string;
@@ -14,9 +14,16 @@ interface SampleOptions extends SamplingOptions {
   readonly prompt: readonly string[];
   readonly negative: string;
   readonly clipSkip: number;
-  readonly size?: { readonly width: number; readonly height: number };
+  readonly size?: Size;
+  readonly originalSize?: Size;
+  readonly crop?: { readonly left: number; readonly top: number };
+  readonly targetSize?: Size;
   readonly seed: readonly bigint[];
-  readonly baseSteps?: string;
+  readonly batch: number;
+  readonly base?: string;
+  readonly baseSteps?: number;
+  readonly baseGuidance?: number;
+  readonly vaeTiling: VaeTiling;
   readonly grid?: boolean;
   readonly out: string;
 }
@@ -30,30 +37,42 @@ export function configure(command: Command, context: Context): void {
     .option('--negative <text>', 'what guidance leads away from', '')
     .option('--clip-skip <n>', 'layers of the text encoder to leave out', parseNatural, 0)
     .option('--size <WxH>', 'in pixels, multiples of 8 (default: what the model was made for)', parseSize)
+    .option('--original-size <WxH>', 'SDXL: size of the picture before it was cropped (default: --size)', parseSize)
+    .option('--crop <left,top>', 'SDXL: pixels cut off at the left and the top (default: 0,0)', parseCrop)
+    .option('--target-size <WxH>', 'SDXL: size of the picture as it is shown (default: --size)', parseSize)
     .addOption(
       new Option('--seed <n,…>', 'a picture of each prompt for each of them').argParser(parseSeeds).default([0n], '0'),
     )
+    .option('--batch <n>', 'pictures of a prompt to make at once', parseCount, 1)
+    .option('--base-steps <k>', 'hybrid: the first k steps by --base, the rest by --model', parseCount)
+    .option('--base <folder>', 'the model of the first steps: its UNet, with the texts of --model')
+    .option('--base-guidance <g>', 'its scale of guidance (default: --guidance)', parseFinite)
+    .addOption(
+      new Option('--vae-tiling <when>', 'decode by tiles, to save memory; auto: above 1024x1024 pixels')
+        .choices(['auto', 'on', 'off'])
+        .default('auto'),
+    )
     .option('--grid', 'also write grid.png: a row per prompt, a column per seed')
-    .option('--out <folder>', 'where to write the pictures', 'samples')
-    .addOption(new Option('--base-steps <k>').hideHelp());
-  addSamplingOptions(command).action(async (options: SampleOptions) => {
-    if (options.baseSteps !== undefined) throw notBuilt('--base-steps');
+    .option('--out <folder>', 'where to write the pictures', 'samples');
+  addSamplingOptions(command, { promptSyntax: 'weighted' }).action(async (options: SampleOptions) => {
     if (options.prompt.length === 0) {
       throw inputError('ERR_USAGE', "required option '--prompt <text>' not specified", {
         remedy: 'Say what to show, for example --prompt "a red apple".',
       });
     }
-    const { kind, spacing } = builtSampler(options);
+    const settings = samplingSettings(options);
+    const base = await baseOf(options);
     const ownVae = options.vae === undefined ? (['vae'] as const) : [];
     const folder = await modelFolder(options.model, ['unet', 'tokenizer', 'text_encoder', ...ownVae]);
     const vae = options.vae === undefined ? undefined : await vaeFolder(options.vae);
     await requireOutFolder(options.out);
     const { loadEngine } = await import('../native/index.ts');
     const { samplePictures } = await import('../sampling/sample-pictures.ts');
-    const { prompt: prompts, negative, seed: seeds, steps, guidance, clipSkip, size, grid = false, out } = options;
+    const { prompt: prompts, negative, seed: seeds, batch, clipSkip, size, vaeTiling, grid = false, out } = options;
+    const { originalSize: original, crop, targetSize: target } = options;
     const result = await samplePictures(await loadEngine(), {
-      ...{ folder, vae, prompts, negative, seeds, sampler: kind, spacing, steps, guidance, clipSkip, size, grid, out },
-      ...{ progress: context.progress, signal: context.signal },
+      ...{ ...settings, folder, vae, base, prompts, negative, seeds, batch, clipSkip, size, vaeTiling, grid, out },
+      ...{ sizes: { original, crop, target }, progress: context.progress, signal: context.signal },
     });
     context.result(result, () =>
       [
@@ -62,4 +81,24 @@ export function configure(command: Command, context: Context): void {
       ].join('\n'),
     );
   });
+}
+
+/** Who makes the first steps: all of `--base` and `--base-steps`, or nothing of them. */
+async function baseOf(
+  options: SampleOptions,
+): Promise<{ folder: string; steps: number; guidance: number } | undefined> {
+  const { base, baseSteps, baseGuidance, steps, guidance } = options;
+  if (base === undefined && baseSteps === undefined && baseGuidance === undefined) return undefined;
+  if (base === undefined || baseSteps === undefined) {
+    throw inputError('ERR_USAGE', 'hybrid sampling takes both --base and --base-steps', {
+      remedy: 'Give the model of the first steps and their number.',
+    });
+  }
+  if (baseSteps >= steps) {
+    throw inputError('ERR_USAGE', `--base-steps ${baseSteps} leaves none of ${steps} steps to --model`, {
+      where: '--base-steps',
+      remedy: 'Take fewer, or more --steps.',
+    });
+  }
+  return { folder: await modelFolder(base, ['unet']), steps: baseSteps, guidance: baseGuidance ?? guidance };
 }

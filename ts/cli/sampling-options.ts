@@ -1,48 +1,90 @@
 import { type Command, Option } from 'commander';
+import { inputError } from '../errors.ts';
 import type { SamplerKind, Spacing } from '../native/index.ts';
+import type { PromptSyntax, Unconditional } from '../sampling/index.ts';
 import { notBuilt } from './not-built.ts';
-import { parseCount, parseFinite } from './parse.ts';
+import { parseCount, parseFinite, parseShare } from './parse.ts';
 
-/** Samplers of the design; those not built exit with 2. */
-const SAMPLERS = ['ddim', 'euler', 'euler-a', 'dpmpp-2m', 'lcm', 'tcd', 'flow-euler'] as const;
+const SAMPLERS = ['ddpm', 'ddim', 'euler', 'euler-a', 'dpmpp-2m', 'lcm', 'tcd', 'flow-euler'] as const;
 const SPACINGS = ['leading', 'trailing', 'linspace'] as const;
 
 /** What `sample` and `probe sample` share, as commander gives it. */
 export interface SamplingOptions {
-  readonly sampler: (typeof SAMPLERS)[number];
+  readonly sampler: SamplerKind;
   readonly spacing?: Spacing;
   readonly karras?: boolean;
+  readonly eta?: number;
   readonly steps: number;
   readonly guidance: number;
+  readonly guidanceRescale?: number;
+  readonly uncond: Unconditional;
+  readonly promptSyntax: PromptSyntax;
+  readonly embeddings?: string;
   readonly lora?: string;
 }
 
 /** Declares {@link SamplingOptions}. */
-export function addSamplingOptions(command: Command): Command {
+export function addSamplingOptions(command: Command, defaults: { readonly promptSyntax: PromptSyntax }): Command {
   return command
     .addOption(new Option('--sampler <name>', 'how noise is stepped to a picture').choices(SAMPLERS).default('ddim'))
     .addOption(
-      new Option('--spacing <name>', 'how the timesteps are spread (default: leading, as in diffusers)').choices(
-        SPACINGS,
-      ),
+      new Option(
+        '--spacing <name>',
+        'how the timesteps are spread (default: leading, with dpmpp-2m linspace, as in diffusers)',
+      ).choices(SPACINGS),
     )
-    .addOption(new Option('--karras', 'noise levels of Karras et al.').hideHelp())
+    .option('--karras', 'noise levels of Karras et al. (euler, dpmpp-2m)')
+    .option('--eta <share>', 'fresh noise, 0 to 1 (ddim: 0 by default; tcd: 0.3)', parseShare)
     .option('--steps <n>', 'number of steps', parseCount, 20)
     .option('--guidance <g>', 'scale of classifier-free guidance; 1 is none and takes half the time', parseFinite, 7.5)
+    .option('--guidance-rescale <share>', 'brings guided contrast back to the unguided, 0 to 1', parseShare)
+    .addOption(
+      new Option('--uncond <kind>', 'an empty negative prompt encoded, or zeros in its place')
+        .choices(['encode', 'zeros'])
+        .default('encode'),
+    )
+    .addOption(
+      new Option(
+        '--prompt-syntax <kind>',
+        'weighted: of any length, with (words:1.2) and embedding:name; plain: as it is',
+      )
+        .choices(['weighted', 'plain'])
+        .default(defaults.promptSyntax),
+    )
+    .option('--embeddings <folder>', 'where embedding:name is read from: NAME.safetensors')
     .addOption(new Option('--lora <file:scale>').hideHelp());
 }
 
 /**
- * The built part of the choices.
+ * The options in the words of `ts/sampling`.
  *
  * @throws PotstillError naming the first that is not built
  */
-export function builtSampler(options: SamplingOptions): { kind: SamplerKind; spacing: Spacing | undefined } {
+export function samplingSettings(options: SamplingOptions): {
+  readonly sampler: SamplerKind;
+  readonly spacing: Spacing | undefined;
+  readonly karras: boolean | undefined;
+  readonly eta: number | undefined;
+  readonly steps: number;
+  readonly guidance: number;
+  readonly guidanceRescale: number | undefined;
+  readonly unconditional: Unconditional;
+  readonly syntax: PromptSyntax;
+  readonly embeddings: string | undefined;
+} {
   if (options.lora !== undefined) throw notBuilt('--lora');
-  if (options.karras === true) throw notBuilt('--karras');
-  const { sampler: kind, spacing } = options;
-  if (kind !== 'ddim' && kind !== 'euler') throw notBuilt(`--sampler ${kind}`);
-  return { kind, spacing };
+  const { sampler, spacing, karras, eta, steps, guidance, guidanceRescale } = options;
+  const { uncond: unconditional, promptSyntax: syntax, embeddings } = options;
+  if (syntax === 'plain' && embeddings !== undefined) {
+    throw inputError('ERR_USAGE', '--embeddings are named in weighted prompts only', {
+      where: '--embeddings',
+      remedy: 'Add --prompt-syntax weighted.',
+    });
+  }
+  return {
+    ...{ sampler, spacing, karras, eta, steps, guidance, guidanceRescale },
+    ...{ unconditional, syntax, embeddings },
+  };
 }
 
 /** Options that name a device or a number format of which only one is built. */

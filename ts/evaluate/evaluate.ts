@@ -22,8 +22,8 @@ import {
   type Conditioning,
   guided,
   sampleLatents,
+  sizeIds,
   type WeightedUnet,
-  wholePictureTimeIds,
 } from '../sampling/index.ts';
 import { distance, type LatentTriple } from './distance.ts';
 import type { EvaluatedModel, Evaluation } from './evaluation.ts';
@@ -214,7 +214,7 @@ async function condition(
   const { encoderHiddenStates, pooled: textEmbeds } = await text.encode(prompts);
   if (textEmbeds === undefined) return { encoderHiddenStates };
   const [, height = 0, width = 0] = shape.map((side) => side * PIXELS_PER_LATENT);
-  const timeIds = wholePictureTimeIds(text.engine, height, width).broadcast([prompts.length, 6]);
+  const timeIds = sizeIds(text.engine, { width, height }).broadcast([prompts.length, 6]);
   return { encoderHiddenStates, textEmbeds, timeIds };
 }
 

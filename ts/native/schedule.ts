@@ -3,6 +3,12 @@ import type { PredictionKind } from './generated/binding.js';
 import { Handle } from './handle.ts';
 import { enqueueTensor, type Tensor } from './tensor.ts';
 
+/** Noisy latents are `signal`·x0 + `noise`·ε. */
+export interface NoiseLevel {
+  readonly signal: number;
+  readonly noise: number;
+}
+
 /**
  * A noise schedule: ᾱ of every training timestep, with diffusers' values. Coefficients are computed in f64. Timesteps are
  * whole numbers, one per row or one for all.
@@ -44,6 +50,19 @@ export class Schedule extends Handle {
   ): Tensor {
     return enqueueTensor(this.engine, prediction.shape, (id) =>
       this.engine.native.convert(id, this.id, prediction.id, from, to, noisy.id, timesteps),
+    );
+  }
+
+  /** The same at a level that need not be the schedule's, one for all rows: {@link Sampler.levels}. */
+  convertAt(
+    prediction: Tensor,
+    from: PredictionKind,
+    to: PredictionKind,
+    noisy: Tensor,
+    { signal, noise }: NoiseLevel,
+  ): Tensor {
+    return enqueueTensor(this.engine, prediction.shape, (id) =>
+      this.engine.native.convertAt(id, prediction.id, from, to, noisy.id, signal, noise),
     );
   }
 }

@@ -1,20 +1,20 @@
 import type { Engine } from './engine.ts';
-import type { LoadedTextEncoder } from './generated/binding.js';
+import type { LoadedTextEncoder, Outcome, TokenIds } from './generated/binding.js';
 import { Handle } from './handle.ts';
 import { allocateFor } from './load-handle.ts';
 import { unwrap } from './outcome.ts';
 import { Tensor } from './tensor.ts';
 
-/** Tokens of an encoded prompt, of every known model. */
+/** Tokens of a sequence, of every known model. */
 const TOKENS = 77;
 
 /** Encoded prompts, a row each. */
 export interface EncodedPrompts {
-  /** [prompts, 77, width]. */
+  /** [prompts, 77, width]; of a weighted prompt [1, 77 · sequences, width]. */
   readonly encoderHiddenStates: Tensor;
   /** SDXL: [prompts, 1280]. */
   readonly pooled: Tensor | undefined;
-  /** Ids of the tokens, and those of SDXL's second tokenizer. */
+  /** Ids of the tokens, and those of SDXL's second tokenizer; of a weighted prompt a row for each of its sequences. */
   readonly tokenIds: readonly (readonly number[])[];
   readonly tokenIds2: readonly (readonly number[])[] | undefined;
 }
@@ -36,17 +36,49 @@ export class TextEncoder extends Handle {
     return new TextEncoder(engine, ...loaded);
   }
 
-  /** @param clipSkip how many layers before the one that the model was trained with to take the states from */
+  /**
+   * Prompts as they are, the first 77 tokens of each, as diffusers encodes them.
+   *
+   * @param clipSkip how many layers before the one that the model was trained with to take the states from
+   */
   async encode(prompts: readonly string[], clipSkip = 0): Promise<EncodedPrompts> {
+    const { native } = this.engine;
+    return this.#encode(prompts.length, (hidden, pooled) =>
+      native.encodePrompts(hidden, pooled, this.id, [...prompts], clipSkip),
+    );
+  }
+
+  /**
+   * A prompt in the language of ComfyUI's users: of any length, with `(words:1.2)` and `embedding:name`.
+   *
+   * @param options.embeddings folder with `name.safetensors`
+   * @throws PotstillError when an embedding is missing or made for other encoders
+   */
+  async encodeWeighted(
+    prompt: string,
+    options: { readonly clipSkip?: number | undefined; readonly embeddings?: string | undefined } = {},
+  ): Promise<EncodedPrompts> {
+    const { clipSkip = 0, embeddings } = options;
+    const { native } = this.engine;
+    return this.#encode(1, (hidden, pooled) =>
+      native.encodeWeightedPrompt(hidden, pooled, this.id, prompt, clipSkip, embeddings),
+    );
+  }
+
+  async #encode(
+    rows: number,
+    run: (hidden: number, pooled: number | undefined) => Promise<Outcome<TokenIds>>,
+  ): Promise<EncodedPrompts> {
     const { engine, width, pooledWidth } = this;
     const hidden = engine.allocate();
     const pooled = pooledWidth === undefined ? undefined : engine.allocate();
     try {
-      const outcome = await engine.native.encodePrompts(hidden, pooled, this.id, [...prompts], clipSkip);
-      const { tokenIds, tokenIds2 } = unwrap(outcome);
+      const { tokenIds, tokenIds2 } = unwrap(await run(hidden, pooled));
+      // As many sequences as the encoder with fewer of them made.
+      const sequences = Math.min(tokenIds.length, tokenIds2?.length ?? tokenIds.length) / rows;
       return {
-        encoderHiddenStates: new Tensor(engine, hidden, [prompts.length, TOKENS, width]),
-        pooled: pooled === undefined ? undefined : new Tensor(engine, pooled, [prompts.length, pooledWidth ?? 0]),
+        encoderHiddenStates: new Tensor(engine, hidden, [rows, sequences * TOKENS, width]),
+        pooled: pooled === undefined ? undefined : new Tensor(engine, pooled, [rows, pooledWidth ?? 0]),
         tokenIds,
         tokenIds2,
       };

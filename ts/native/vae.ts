@@ -6,6 +6,16 @@ import { allocateFor } from './load-handle.ts';
 import type { ModelKind } from './model.ts';
 import { enqueueTensor, type Tensor } from './tensor.ts';
 
+/** Tiles of a picture, in latents along each side. */
+export interface Tiling {
+  readonly tile: number;
+  /** Least overlap of neighbours, at most half of the tile. */
+  readonly overlap: number;
+}
+
+/** Tiles of 512 pixels that share a quarter with their neighbours, as in diffusers. */
+const DEFAULT_TILING: Tiling = { tile: 64, overlap: 16 };
+
 /** A VAE: pictures to latents and back. */
 export class Vae extends Handle {
   /** Latents are the encoder's mean times this. */
@@ -53,5 +63,17 @@ export class Vae extends Handle {
     const [batch = 0, , height = 0, width = 0] = latents.shape;
     const shape = [batch, 3, height * this.downscale, width * this.downscale];
     return enqueueTensor(this.engine, shape, (id) => this.engine.native.vaeDecode(id, this.id, latents.id));
+  }
+
+  /**
+   * The same by overlapping tiles, whose memory does not grow with the picture. What fits into one tile is decoded as a
+   * whole.
+   */
+  decodeTiled(latents: Tensor, { tile, overlap }: Tiling = DEFAULT_TILING): Tensor {
+    const [batch = 0, , height = 0, width = 0] = latents.shape;
+    const shape = [batch, 3, height * this.downscale, width * this.downscale];
+    return enqueueTensor(this.engine, shape, (id) =>
+      this.engine.native.vaeDecodeTiled(id, this.id, latents.id, tile, overlap),
+    );
   }
 }

@@ -1,9 +1,6 @@
 import type { Problem } from './problems.ts';
 import type { Recipe } from './schema.ts';
 
-/** Samplers that exist in this version; the others of the schema are named by the design. */
-const SAMPLERS: readonly string[] = ['ddim', 'euler'];
-
 /** What a valid recipe asks for that this version cannot do, each named by its value's path. */
 export function findNotBuilt(recipe: Recipe): Problem[] {
   const problems: Problem[] = [];
@@ -17,8 +14,5 @@ export function findNotBuilt(recipe: Recipe): Problem[] {
     if (teacher.storage !== 'f32') refuse(['teachers', index, 'storage'], `storage "${teacher.storage}"`, 'Use "f32".');
   }
   if (recipe.cache.layout !== 'shards') refuse(['cache', 'layout'], 'layout "files"', 'Use "shards".');
-  if (recipe.sampling !== undefined && !SAMPLERS.includes(recipe.sampling.sampler)) {
-    refuse(['sampling', 'sampler'], `sampler "${recipe.sampling.sampler}"`, `Use ${SAMPLERS.join(' or ')}.`);
-  }
   return problems;
 }

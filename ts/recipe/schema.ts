@@ -172,9 +172,25 @@ const sampling = z
     every: positiveInt.default(100).describe('Updates between samples; one set is drawn at the end in any case.'),
     prompts: z.array(z.string()).min(1).max(1024),
     negative: z.string().default(''),
-    sampler: z.enum(['ddim', 'euler', 'euler-a', 'dpmpp-2m', 'lcm', 'tcd', 'flow-euler']).default('euler'),
+    promptSyntax: z
+      .enum(['weighted', 'plain'])
+      .default('weighted')
+      .describe('weighted: of any length, with (words:1.2); plain: the first 77 tokens, as in training.'),
+    sampler: z.enum(['ddpm', 'ddim', 'euler', 'euler-a', 'dpmpp-2m', 'lcm', 'tcd', 'flow-euler']).default('euler'),
+    spacing: z
+      .enum(['leading', 'trailing', 'linspace'])
+      .optional()
+      .describe("How the timesteps are spread; the sampler's own way when left out."),
+    karras: z.boolean().optional().describe('Noise levels of Karras et al. (euler, dpmpp-2m).'),
+    eta: z.number().min(0).max(1).optional().describe('Share of fresh noise (ddim, tcd).'),
     steps: positiveInt.max(TRAIN_TIMESTEPS).default(20),
     guidance: z.number().min(0).max(100).default(1).describe('1 takes one forward per step, anything else two.'),
+    guidanceRescale: z.number().min(0).max(1).optional().describe('Brings guided contrast back to the unguided.'),
+    unconditional: z
+      .enum(['encode', 'zeros'])
+      .default('encode')
+      .describe('What guidance leads away from without a negative prompt: "" encoded, or zeros.'),
+    clipSkip: z.number().int().min(0).max(32).default(0).describe('Layers of the text encoder to leave out.'),
     seeds: z.array(seed).min(1).max(1024).default([1]),
     size: size.optional(),
   })

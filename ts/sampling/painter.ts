@@ -4,21 +4,20 @@ import {
   type Engine,
   encodePng,
   type Model,
-  noise,
   openModel,
   type PredictionKind,
-  type SamplerKind,
-  type Spacing,
   scope,
   type Tensor,
   TextEncoder,
   type Unet,
   Vae,
 } from '../native/index.ts';
-import { type Conditioning, wholePictureTimeIds } from './conditioning.ts';
-import { withText } from './png-text.ts';
-import { asKind, averaged, guided } from './predictor.ts';
+import { type Conditioning, repeat, type Size, type SizeConditioning, sizeIds, withoutText } from './conditioning.ts';
+import { stepNoise, unitNoise } from './noise.ts';
+import { withPictureText } from './picture-text.ts';
+import { asKind, averaged, type GuidanceOptions, guided, hybrid, type Predictor } from './predictor.ts';
 import { sampleLatents } from './sample-latents.ts';
+import type { PictureSettings, PromptSyntax } from './settings.ts';
 
 /** A UNet and its share of the prediction. */
 export interface WeightedUnet {
@@ -29,31 +28,30 @@ export interface WeightedUnet {
   readonly prediction: PredictionKind;
 }
 
-/** What decides a picture. */
-export interface PictureSettings {
-  readonly prompt: string;
-  /** What guidance leads away from; empty by default. */
-  readonly negative?: string | undefined;
-  readonly sampler: SamplerKind;
-  /** Leading unless given, as in diffusers. */
-  readonly spacing?: Spacing | undefined;
-  readonly steps: number;
-  /** Scale of classifier-free guidance; 1 is none. */
-  readonly guidance: number;
-  /** Of the `philox` noise. */
-  readonly seed: bigint;
-  /** Pixels; multiples of 8. */
-  readonly width: number;
-  readonly height: number;
-  /** Layers of the text encoder to leave out. */
-  readonly clipSkip?: number | undefined;
-}
-
-/** How to follow a picture being made, and stop it. */
+/** How to follow pictures being made, and stop it. */
 export interface PaintingOptions {
+  /** Several pictures at once, a row each; the settings' own seed by default. */
+  readonly seeds?: readonly bigint[] | undefined;
+  /** What makes the first steps where `settings.base` says so. */
+  readonly base?: readonly WeightedUnet[] | undefined;
   readonly signal?: AbortSignal | undefined;
   readonly onStep?: ((done: number) => void) | undefined;
 }
+
+/** How a prompt becomes conditioning. */
+export interface PromptOptions {
+  /** `plain` by default: what training and evaluation encode. */
+  readonly syntax?: PromptSyntax | undefined;
+  readonly embeddings?: string | undefined;
+  readonly clipSkip?: number | undefined;
+  readonly sizes?: SizeConditioning | undefined;
+}
+
+/** Whether pictures are decoded by tiles: `auto` does so from more pixels than {@link MOST_WHOLE_PIXELS}. */
+export type VaeTiling = 'auto' | 'on' | 'off';
+
+/** A picture of so many pixels is decoded as a whole: 1024², which SDXL was made for. */
+export const MOST_WHOLE_PIXELS = 1024 * 1024;
 
 /** What turns prompts into pictures around a UNet: a model's text encoders, noise schedule and VAE. */
 export class Painter implements Disposable {
@@ -106,47 +104,56 @@ export class Painter implements Disposable {
   }
 
   /** Conditioning of a prompt for pictures of a size, one row. */
-  async condition(prompt: string, size: { width: number; height: number }, clipSkip = 0): Promise<Conditioning> {
-    const { encoderHiddenStates, pooled: textEmbeds } = await this.#text.encode([prompt], clipSkip);
-    const timeIds = textEmbeds && wholePictureTimeIds(this.#engine, size.height, size.width);
+  async condition(prompt: string, size: Size, options: PromptOptions = {}): Promise<Conditioning> {
+    const { syntax = 'plain', embeddings, clipSkip, sizes } = options;
+    const { encoderHiddenStates, pooled: textEmbeds } =
+      syntax === 'plain'
+        ? await this.#text.encode([prompt], clipSkip)
+        : await this.#text.encodeWeighted(prompt, { clipSkip, embeddings });
+    const timeIds = textEmbeds && sizeIds(this.#engine, size, sizes);
     return { encoderHiddenStates, textEmbeds, timeIds };
   }
 
   /** The unit noise of a seed, [1, 4, h, w]: the same for every network that is to be compared. */
-  noise(seed: bigint, { width, height }: { width: number; height: number }): Tensor {
-    const { downscale } = this;
-    if (width % downscale !== 0 || height % downscale !== 0 || !(width > 0) || !(height > 0)) {
-      throw inputError('ERR_IMAGE_SIZE', `a picture of ${width}x${height} has no latents`, {
-        remedy: `Both sides must be multiples of ${downscale}.`,
-      });
-    }
-    const shape = [this.model.latentChannels, height / downscale, width / downscale];
-    return noise(this.#engine, { generator: 'philox', seeds: [seed], shape });
+  noise(seed: bigint, size: Size): Tensor {
+    return unitNoise(this.#engine, [seed], this.#latentShape(size));
   }
 
-  /** Final latents of a picture, [1, 4, h, w], by one network or the weighted mean of several. */
+  /** Final latents of pictures, [B, 4, h, w], by one network or the weighted mean of several. */
   async latents(
     networks: readonly WeightedUnet[],
     settings: PictureSettings,
-    { signal, onStep }: PaintingOptions = {},
+    { seeds = [settings.seed], base = [], signal, onStep }: PaintingOptions = {},
   ): Promise<Tensor> {
-    const { prompt, negative = '', sampler, spacing, steps, guidance, clipSkip } = settings;
-    const { schedule, prediction } = this.model;
+    const { guidance, guidanceRescale: rescale, steps, sampler, spacing, karras, eta } = settings;
+    const { schedule } = this.model;
+    const shape = this.#latentShape(settings);
     return scope(async () => {
-      const cond = await this.condition(prompt, settings, clipSkip);
-      const uncond = guidance === 1 ? undefined : await this.condition(negative, settings, clipSkip);
-      const predictors = networks.map(({ unet, weight, prediction: kind }) => {
-        return { weight, predict: asKind(guided(unet, cond, uncond, guidance), kind, prediction, schedule) };
+      const isGuided = guidance !== 1 || (settings.base !== undefined && settings.base.guidance !== 1);
+      const told = await this.#conditions(settings, seeds.length, isGuided);
+      const student = this.#predictor(networks, told, { guidance, rescale });
+      const predict =
+        settings.base === undefined
+          ? student
+          : hybrid(
+              this.#predictor(base, told, { guidance: settings.base.guidance, rescale }),
+              settings.base.steps,
+              student,
+            );
+      return sampleLatents({
+        ...{ schedule, sampler, spacing, karras, eta, steps, predict, signal, onStep },
+        noise: unitNoise(this.#engine, seeds, shape),
+        stepNoise: stepNoise(this.#engine, seeds, shape),
       });
-      const start = this.noise(settings.seed, settings);
-      const predict = averaged(predictors);
-      return sampleLatents({ schedule, sampler, spacing, steps, noise: start, predict, signal, onStep });
     });
   }
 
-  /** Pixels in about [−1, 1], [1, 3, H, W], of latents. */
-  decode(latents: Tensor): Tensor {
-    return this.#vae.decode(latents);
+  /** Pixels in about [−1, 1], [B, 3, H, W], of latents. */
+  decode(latents: Tensor, tiling: VaeTiling = 'auto'): Tensor {
+    const [, , height = 0, width = 0] = latents.shape;
+    const pixels = height * width * this.downscale ** 2;
+    const isTiled = tiling === 'on' || (tiling === 'auto' && pixels > MOST_WHOLE_PIXELS);
+    return isTiled ? this.#vae.decodeTiled(latents) : this.#vae.decode(latents);
   }
 
   /** A picture as a PNG that carries its settings. */
@@ -157,7 +164,7 @@ export class Painter implements Disposable {
   ): Promise<Uint8Array> {
     return scope(async () => {
       const latents = await this.latents(networks, settings, options);
-      return withText(await encodePng(this.decode(latents)), PARAMETERS, describe(settings));
+      return withPictureText(await encodePng(this.decode(latents)), settings);
     });
   }
 
@@ -170,17 +177,52 @@ export class Painter implements Disposable {
   [Symbol.dispose](): void {
     this.dispose();
   }
+
+  /** Conditional and, for guidance, unconditional rows of a picture's settings. */
+  async #conditions(
+    settings: PictureSettings,
+    rows: number,
+    isGuided: boolean,
+  ): Promise<{ cond: Conditioning; uncond: Conditioning | undefined }> {
+    const { prompt, negative = '', unconditional = 'encode', syntax = 'weighted' } = settings;
+    const { embeddings, clipSkip, sizes } = settings;
+    if (unconditional === 'zeros' && negative !== '') {
+      throw inputError('ERR_USAGE', 'zeros take the place of an empty negative prompt, but one is given', {
+        where: 'unconditional',
+        remedy: 'Leave out the negative prompt, or encode it.',
+      });
+    }
+    const options = { syntax, embeddings, clipSkip, sizes };
+    const cond = await this.condition(prompt, settings, options);
+    if (!isGuided) return { cond: repeat(cond, rows), uncond: undefined };
+    const empty = await this.condition(negative, settings, options);
+    const uncond = unconditional === 'zeros' ? withoutText(empty) : empty;
+    return { cond: repeat(cond, rows), uncond: repeat(uncond, rows) };
+  }
+
+  #predictor(
+    networks: readonly WeightedUnet[],
+    { cond, uncond }: { cond: Conditioning; uncond: Conditioning | undefined },
+    guidance: GuidanceOptions,
+  ): Predictor {
+    const { schedule, prediction } = this.model;
+    return averaged(
+      networks.map(({ unet, weight, prediction: kind }) => {
+        return { weight, predict: asKind(guided(unet, cond, uncond, guidance), kind, prediction, schedule) };
+      }),
+    );
+  }
+
+  #latentShape({ width, height }: Size): readonly number[] {
+    const { downscale } = this;
+    if (width % downscale !== 0 || height % downscale !== 0 || !(width > 0) || !(height > 0)) {
+      throw inputError('ERR_IMAGE_SIZE', `a picture of ${width}x${height} has no latents`, {
+        remedy: `Both sides must be multiples of ${downscale}.`,
+      });
+    }
+    return [this.model.latentChannels, height / downscale, width / downscale];
+  }
 }
 
 /** Side of the latents of models that do not state it: SD1.5's. */
 const DEFAULT_LATENT_SIDE = 64;
-
-/** Keyword under which AUTOMATIC1111, ComfyUI and others look for a picture's settings. */
-export const PARAMETERS = 'parameters';
-
-/** A picture's settings in the form that other programs read. */
-export function describe(settings: PictureSettings): string {
-  const { prompt, negative = '', sampler, spacing = 'leading', steps, guidance, seed, width, height } = settings;
-  const numbers = `Steps: ${steps}, Sampler: ${sampler}, Spacing: ${spacing}, CFG scale: ${guidance}, Seed: ${seed}, Size: ${width}x${height}`;
-  return [prompt, ...(negative === '' ? [] : [`Negative prompt: ${negative}`]), numbers].join('\n');
-}

@@ -7,32 +7,35 @@ import {
   type Engine,
   encodePng,
   keep,
-  type SamplerKind,
-  type Spacing,
+  type Model,
+  openModel,
+  type PredictionKind,
   scope,
   type Tensor,
   Unet,
 } from '../native/index.ts';
 import type { Progress } from '../progress.ts';
 import { writeAtomic } from '../write-atomic.ts';
+import type { Size } from './conditioning.ts';
 import { grid } from './grid.ts';
-import { describe, PARAMETERS, Painter, type PictureSettings } from './painter.ts';
-import { withText } from './png-text.ts';
+import { Painter, type VaeTiling, type WeightedUnet } from './painter.ts';
+import { pictureModel } from './picture-model.ts';
+import { type PictureModels, withPictureText } from './picture-text.ts';
+import type { BaseSteps, PictureSettings } from './settings.ts';
 
 /** What `potstill sample` was asked for. */
-export interface SampleRequest {
+export interface SampleRequest extends Omit<PictureSettings, 'prompt' | 'seed' | 'width' | 'height' | 'base'> {
   readonly folder: string;
   /** A VAE's folder, or that of a model which has one. */
   readonly vae: string | undefined;
   readonly prompts: readonly string[];
-  readonly negative: string;
   readonly seeds: readonly bigint[];
-  readonly sampler: SamplerKind;
-  readonly spacing: Spacing | undefined;
-  readonly steps: number;
-  readonly guidance: number;
-  readonly clipSkip: number;
-  readonly size: { readonly width: number; readonly height: number } | undefined;
+  readonly size: Size | undefined;
+  /** Who makes the first steps. */
+  readonly base: (BaseSteps & { readonly folder: string }) | undefined;
+  /** Most pictures of a prompt to make at once. */
+  readonly batch: number;
+  readonly vaeTiling: VaeTiling;
   /** Also all pictures in one? */
   readonly grid: boolean;
   readonly out: string;
@@ -46,6 +49,7 @@ export interface SampledImage {
   readonly prompt: string;
   /** A string, for JSON's numbers do not hold 64 bits. */
   readonly seed: string;
+  /** Its share of the batch's time. */
   readonly seconds: number;
 }
 
@@ -57,32 +61,46 @@ export interface SampledPictures {
 
 /** Paints every prompt with every seed into PNG files; each appears whole or not at all. */
 export async function samplePictures(engine: Engine, request: SampleRequest): Promise<SampledPictures> {
-  const { prompts, seeds, negative, sampler, spacing, steps, guidance, clipSkip, out, progress, signal } = request;
-  const ownVae = request.vae === undefined ? (['vae'] as const) : [];
+  const { prompts, seeds, steps, out, progress, signal } = request;
+  const vae = vaeFolder(request.vae);
+  const ownVae = vae === undefined ? (['vae'] as const) : [];
   await requireModelMemory(request.folder, ['unet', 'text', ...ownVae]);
-  using painter = await Painter.open(engine, request.folder, { vae: vaeFolder(request.vae) });
+  using painter = await Painter.open(engine, request.folder, { vae });
   const { model, defaultSize } = painter;
   const { width, height } = request.size ?? { width: defaultSize, height: defaultSize };
   painter.noise(0n, { width, height }).dispose(); // refuses a size before the UNet is read
-  using unet = await Unet.open(engine, componentFolder(model, 'unet'));
-  const networks = [{ unet, weight: 1, prediction: model.prediction }];
+  using networks = await Networks.open(engine, model, request.base?.folder);
+  const models: PictureModels = {
+    model: await pictureModel(request.folder),
+    base: request.base && (await pictureModel(request.base.folder)),
+    vae: request.vae === undefined ? undefined : { name: (await pictureModel(request.vae)).name },
+  };
 
   const images: SampledImage[] = [];
   const pictures: Tensor[] = [];
   using task = progress.start('sampling', { total: prompts.length * seeds.length * steps, unit: 'steps' });
   for (const [row, prompt] of prompts.entries()) {
-    for (const seed of seeds) {
-      const settings = { prompt, negative, sampler, spacing, steps, guidance, clipSkip, seed, width, height };
-      const file = join(out, `${fileName(row, prompt)}-${seed}.png`);
+    for (const batch of batches(seeds, request.batch)) {
       const start = performance.now();
-      const pixels = await scope(async () =>
-        painter.decode(await painter.latents(networks, settings, { signal, onStep: () => task.advance() })),
-      );
-      await requireFinite(pixels, request.folder);
-      await writeAtomic(file, await png(pixels, settings));
-      images.push({ file, prompt, seed: String(seed), seconds: (performance.now() - start) / 1000 });
-      if (request.grid) pictures.push(keep(pixels));
-      else pixels.dispose();
+      const settings = pictureSettings(request, { prompt, seed: batch[0] ?? 0n, width, height });
+      const rows = await scope(async () => {
+        const onStep = (): void => task.advance(batch.length);
+        const latents = await painter.latents(networks.all, settings, {
+          ...{ seeds: batch, base: networks.base, signal, onStep },
+        });
+        // One at a time: decoding needs more memory than all the steps.
+        return batch.map((_, at) => painter.decode(latents.slice(0, at, 1), request.vaeTiling));
+      });
+      for (const [at, pixels] of rows.entries()) {
+        const seed = batch[at] ?? 0n;
+        const file = join(out, `${fileName(row, prompt)}-${seed}.png`);
+        await requireFinite(pixels, request.folder);
+        await writeAtomic(file, withPictureText(await encodePng(pixels), { ...settings, seed }, models));
+        const seconds = (performance.now() - start) / 1000 / batch.length;
+        images.push({ file, prompt, seed: String(seed), seconds });
+        if (request.grid) pictures.push(keep(pixels));
+        else pixels.dispose();
+      }
     }
   }
   task.end();
@@ -93,8 +111,67 @@ export async function samplePictures(engine: Engine, request: SampleRequest): Pr
   return { images, grid: file };
 }
 
-async function png(pixels: Tensor, settings: PictureSettings): Promise<Uint8Array> {
-  return withText(await encodePng(pixels), PARAMETERS, describe(settings));
+/** The UNet of the model and, for hybrid sampling, that of the base. */
+class Networks implements Disposable {
+  readonly all: readonly WeightedUnet[];
+  readonly base: readonly WeightedUnet[] | undefined;
+  readonly #unets: readonly Unet[];
+
+  private constructor(all: WeightedUnet, base: WeightedUnet | undefined) {
+    this.all = [all];
+    this.base = base && [base];
+    this.#unets = base === undefined ? [all.unet] : [all.unet, base.unet];
+  }
+
+  /** @throws PotstillError when the base is of another family, so that it cannot read the model's text or latents */
+  static async open(engine: Engine, model: Model, baseFolder: string | undefined): Promise<Networks> {
+    const network = async (folder: string, prediction: PredictionKind): Promise<WeightedUnet> => {
+      return { unet: await Unet.open(engine, componentFolder({ folder }, 'unet')), weight: 1, prediction };
+    };
+    if (baseFolder === undefined) return new Networks(await network(model.folder, model.prediction), undefined);
+    const base = await openModel(engine, baseFolder);
+    base.schedule.dispose();
+    const family = ({ kind, latentChannels, textWidth }: Model): string => `${kind}/${latentChannels}/${textWidth}`;
+    if (family(base) !== family(model)) {
+      throw inputError(
+        'ERR_BASE_MODEL',
+        `the base is of another family (${base.kind}) than the model (${model.kind})`,
+        {
+          where: baseFolder,
+          remedy: 'Take the model that the student was distilled from.',
+        },
+      );
+    }
+    const first = await network(model.folder, model.prediction);
+    try {
+      return new Networks(first, await network(baseFolder, base.prediction));
+    } catch (thrown) {
+      first.unet.dispose();
+      throw thrown;
+    }
+  }
+
+  [Symbol.dispose](): void {
+    for (const unet of this.#unets) unet.dispose();
+  }
+}
+
+/** One picture's settings, without what only `potstill sample` needs. */
+function pictureSettings(
+  request: SampleRequest,
+  own: { readonly prompt: string; readonly seed: bigint } & Size,
+): PictureSettings {
+  const { negative, syntax, embeddings, unconditional, clipSkip, sampler, spacing, karras, eta } = request;
+  const { steps, guidance, guidanceRescale, sizes, base } = request;
+  return {
+    ...{ negative, syntax, embeddings, unconditional, clipSkip, sampler, spacing, karras, eta },
+    ...{ steps, guidance, guidanceRescale, sizes, ...own },
+    base: base && { steps: base.steps, guidance: base.guidance },
+  };
+}
+
+function batches<T>(items: readonly T[], size: number): readonly (readonly T[])[] {
+  return Array.from({ length: Math.ceil(items.length / size) }, (_, at) => items.slice(at * size, (at + 1) * size));
 }
 
 /** Damaged weights show here first. */

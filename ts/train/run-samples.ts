@@ -1,5 +1,5 @@
 import { join } from 'node:path';
-import type { Engine, SamplerKind } from '../native/index.ts';
+import type { Engine } from '../native/index.ts';
 import type { Progress } from '../progress.ts';
 import type { Recipe } from '../recipe/index.ts';
 import { Painter, type PictureSettings } from '../sampling/index.ts';
@@ -77,13 +77,16 @@ interface Picture {
 }
 
 function picturesOf(sampling: Sampling, size: { readonly width: number; readonly height: number }): Picture[] {
-  const { prompts, negative, steps, guidance, seeds } = sampling;
-  // Recipes with a sampler that is not built are refused when they are loaded.
-  const sampler = sampling.sampler as SamplerKind;
+  const { prompts, seeds, promptSyntax: syntax, ...rest } = sampling;
+  const { negative, sampler, spacing, karras, eta, steps, guidance, guidanceRescale, unconditional, clipSkip } = rest;
+  const common = {
+    ...{ negative, syntax, sampler, spacing, karras, eta, steps, guidance, guidanceRescale },
+    ...{ unconditional, clipSkip, ...size },
+  };
   return prompts.flatMap((prompt, index) =>
     seeds.map((seed) => ({
       name: `prompt-${String(index).padStart(2, '0')}-seed-${seed}.png`,
-      settings: { prompt, negative, sampler, steps, guidance, seed: BigInt(seed), ...size },
+      settings: { ...common, prompt, seed: BigInt(seed) },
     })),
   );
 }

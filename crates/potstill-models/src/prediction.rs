@@ -69,25 +69,33 @@ impl fmt::Display for PredictionKind {
 /// # Errors
 /// When the prediction says nothing about the wanted kind at this level: ε where ᾱ is 0, x0 where it is 1.
 pub fn conversion(from: PredictionKind, to: PredictionKind, alpha_bar: f64) -> Result<(f64, f64)> {
-    if from == to {
-        return Ok((0., 1.));
-    }
     if !(0. ..=1.).contains(&alpha_bar) {
         return Err(ModelError::input(
             "alpha_bar",
             format!("{alpha_bar} is not between 0 and 1"),
         ));
     }
-    let (a, s) = (alpha_bar.sqrt(), (1. - alpha_bar).sqrt());
-    let (p, q) = from.combination(a, s);
-    let (p2, q2) = to.combination(a, s);
-    let determinant = a * q - s * p;
+    combination_of(from, to, alpha_bar.sqrt(), (1. - alpha_bar).sqrt())
+}
+
+/// [`conversion`] where `x_t = signal·x0 + noise·ε`.
+pub(crate) fn combination_of(from: PredictionKind, to: PredictionKind, signal: f64, noise: f64) -> Result<(f64, f64)> {
+    if from == to {
+        return Ok((0., 1.));
+    }
+    let (p, q) = from.combination(signal, noise);
+    let (p2, q2) = to.combination(signal, noise);
+    let determinant = signal * q - noise * p;
     if determinant == 0. {
-        let reason =
-            format!("an {from} prediction at ᾱ = {alpha_bar} does not determine {to}; use a v-prediction model");
+        let reason = format!(
+            "an {from} prediction of {signal}·x0 + {noise}·ε does not determine {to}; use a v-prediction model"
+        );
         return Err(ModelError::input("prediction", reason));
     }
-    Ok(((p2 * q - q2 * p) / determinant, (q2 * a - p2 * s) / determinant))
+    Ok((
+        (p2 * q - q2 * p) / determinant,
+        (q2 * signal - p2 * noise) / determinant,
+    ))
 }
 
 /// A prediction at noisy latents `x_t` as another kind. `alpha_bar` is ᾱ of each sample, or one for all.
@@ -111,6 +119,21 @@ pub fn convert(
     combine(&[(x_t, &c_x), (prediction, &c_p)], prediction.tensor().dtype())
 }
 
+/// [`convert`] at one level of any kind of path, where `x_t = signal·x0 + noise·ε` in every sample.
+pub fn convert_at(
+    prediction: &Value,
+    from: PredictionKind,
+    to: PredictionKind,
+    x_t: &Value,
+    (signal, noise): (f64, f64),
+) -> Result<Value> {
+    if from == to {
+        return Ok(prediction.clone());
+    }
+    let (c_x, c_p) = combination_of(from, to, signal, noise)?;
+    combine(&[(x_t, &[c_x]), (prediction, &[c_p])], prediction.tensor().dtype())
+}
+
 /// Noisy latents `√ᾱ·x0 + √(1 − ᾱ)·noise`; `alpha_bar` is ᾱ of each sample, or one for all.
 pub fn add_noise(x0: &Value, noise: &Value, alpha_bar: &[f64]) -> Result<Value> {
     let a: Vec<f64> = alpha_bar.iter().map(|a| a.sqrt()).collect();
@@ -125,7 +148,7 @@ pub fn guide(cond: &Value, uncond: &Value, scale: f64) -> Result<Value> {
 }
 
 /// Σ coefficients·tensor in f64, one coefficient per sample (or one for all), as `dtype`.
-fn combine(terms: &[(&Value, &[f64])], dtype: DType) -> Result<Value> {
+pub(crate) fn combine(terms: &[(&Value, &[f64])], dtype: DType) -> Result<Value> {
     let mut sum: Option<Value> = None;
     for (value, coefficients) in terms {
         let dims = value.dims();

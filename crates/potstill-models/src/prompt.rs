@@ -1,5 +1,10 @@
 //! Prompts to the tensors that condition a UNet.
 
+mod chunks;
+mod syntax;
+mod textual_inversion;
+mod weighted;
+
 use std::path::Path;
 
 use candle_core::{Device, Tensor};
@@ -11,6 +16,7 @@ use crate::error::{ModelError, Result};
 use crate::model::ModelKind;
 use crate::tokenizer::Tokenizer;
 use crate::unet::TIME_IDS;
+pub(crate) use chunks::Token;
 
 /// Padding of SDXL's second tokenizer where its folder does not say.
 const SECOND_PADDING: &str = "!";
@@ -18,11 +24,12 @@ const SECOND_PADDING: &str = "!";
 /// Encoded prompts. B: number of prompts.
 #[derive(Clone)]
 pub struct PromptEmbeddings {
-    /// Ids of the first tokenizer, B of 77.
+    /// Ids of the first tokenizer, B of 77 (of a weighted prompt: one for each of its sequences, with the end token where
+    /// an embedding's vector stands).
     pub token_ids: Vec<Vec<u32>>,
     /// SDXL: ids of the second tokenizer.
     pub token_ids_2: Option<Vec<Vec<u32>>>,
-    /// `[B, 77, cross_attention_dim]`.
+    /// `[B, 77, cross_attention_dim]`; of a weighted prompt `[1, 77 · sequences, cross_attention_dim]`.
     pub encoder_hidden_states: Value,
     /// SDXL: the projected pooled text of the second encoder, `[B, 1280]`.
     pub pooled: Option<Value>,

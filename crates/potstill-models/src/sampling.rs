@@ -5,7 +5,7 @@ use potstill_engine::{Value, no_grad};
 
 use crate::error::{ModelError, Result};
 use crate::prediction::guide;
-use crate::samplers::Sampler;
+use crate::samplers::{Sampler, StepInputs};
 use crate::unet::{ForwardOptions, Unet, UnetInputs};
 
 /// What a UNet is told besides latents and time. B: batch.
@@ -27,32 +27,46 @@ pub struct Guidance<'a> {
     pub scale: f64,
 }
 
-/// Samples latents `[B, 4, h, w]` from unit noise of that shape, in as many steps as the sampler has.
+/// What latents are sampled from.
+pub struct Sampling<'a> {
+    /// The steps.
+    pub sampler: &'a Sampler,
+    /// What to show.
+    pub cond: &'a Conditioning,
+    /// What to move away from; none for none.
+    pub guidance: Option<&'a Guidance<'a>>,
+    /// Unit noise, `[B, 4, h, w]`.
+    pub noise: &'a Tensor,
+    /// Fresh unit noise for each step of a stochastic sampler, `[S, B, 4, h, w]`.
+    pub step_noise: Option<&'a Tensor>,
+}
+
+/// Samples latents `[B, 4, h, w]` in as many steps as the sampler has.
 ///
 /// `progress` is called after every step with the number of finished steps and the current x; returning false stops the
 /// loop, and the result is what is there.
-pub fn sample(
-    unet: &Unet,
-    sampler: &dyn Sampler,
-    cond: &Conditioning,
-    guidance: Option<&Guidance>,
-    noise: &Tensor,
-    mut progress: impl FnMut(usize, &Tensor) -> bool,
-) -> Result<Tensor> {
-    let guidance = guidance.filter(|g| g.scale != 1.);
+///
+/// # Errors
+/// When the sampler is stochastic and there is no noise for one of its steps.
+pub fn sample(unet: &Unet, sampling: &Sampling, mut progress: impl FnMut(usize, &Tensor) -> bool) -> Result<Tensor> {
+    let Sampling {
+        sampler, cond, noise, ..
+    } = *sampling;
+    let guidance = sampling.guidance.filter(|g| g.scale != 1.);
     let batch = noise.dim(0)?;
     // Guided, both conditionings run as one batch: the unconditional half first.
     let both = guidance.map(|g| g.uncond.beside(cond)).transpose()?;
     let told = both.as_ref().unwrap_or(cond);
     let mut x = (noise * sampler.init_noise_sigma())?;
-    for (i, &timestep) in sampler.timesteps().iter().enumerate() {
-        let input = sampler.scale_model_input(i, &x)?;
+    let mut previous: Option<Tensor> = None;
+    for (i, step) in sampler.steps().iter().enumerate() {
+        let input = sampler.input(i, &x)?;
         let input = if guidance.is_some() {
             Tensor::cat(&[&input, &input], 0)?
         } else {
             input
         };
-        let prediction = no_grad(|| told.predict(unet, input, timestep))?;
+        let prediction = no_grad(|| told.predict(unet, input, step.timestep))?;
         let prediction = match guidance {
             None => prediction,
             Some(g) => {
@@ -60,7 +74,21 @@ pub fn sample(
                 guide(&half(batch)?, &half(0)?, g.scale)?.tensor().clone()
             }
         };
-        x = sampler.step(i, &prediction, &x)?;
+        let fresh = match sampling.step_noise {
+            Some(step_noise) if step.noise != 0. => Some(step_noise.get(i)?),
+            _ => None,
+        };
+        let next = sampler.step(
+            i,
+            &StepInputs {
+                x: &x,
+                prediction: &prediction,
+                previous: previous.as_ref(),
+                noise: fresh.as_ref(),
+            },
+        )?;
+        previous = Some(sampler.clean(i, &prediction, &x)?);
+        x = next;
         if !progress(i + 1, &x) {
             break;
         }

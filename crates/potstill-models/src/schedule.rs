@@ -11,12 +11,21 @@ use crate::prediction::PredictionKind;
 /// Longest schedule that is accepted; all known models have 1000 steps.
 const MAX_TIMESTEPS: usize = 100_000;
 
+/// How the names of diffusers' flow-matching schedulers begin.
+const FLOW_MATCHING: &str = "FlowMatch";
+
+/// Largest shift of σ that is accepted; published models have up to 12.
+const MAX_SHIFT: f64 = 1000.;
+
 /// A discrete variance-preserving schedule, and what its configuration says about the model.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Schedule {
     alphas_cumprod: Vec<f32>,
     prediction: PredictionKind,
     set_alpha_to_one: bool,
+    /// Straight paths from latents to noise (rectified flow) in place of the variance-preserving ones.
+    straight: bool,
+    flow_shift: f64,
 }
 
 impl Schedule {
@@ -27,7 +36,14 @@ impl Schedule {
             alphas_cumprod: cumulative_alphas(&betas),
             prediction,
             set_alpha_to_one: false,
+            straight: false,
+            flow_shift: 1.,
         }
+    }
+
+    /// With another kind of prediction.
+    pub fn predicting(self, prediction: PredictionKind) -> Self {
+        Self { prediction, ..self }
     }
 
     /// Reads a `scheduler_config.json`.
@@ -38,7 +54,8 @@ impl Schedule {
     /// Reads a scheduler's configuration; `place` names it in errors.
     ///
     /// Betas, zero-terminal-SNR rescaling, prediction type and `set_alpha_to_one` are used. Which sampler the folder was
-    /// saved with, and its spacing, are not: the sampler is the caller's choice.
+    /// saved with, and its spacing, are not: the sampler is the caller's choice. The exception is flow matching, which is
+    /// how a model was trained: with it, paths are straight, predictions are flow, and `shift` is used.
     pub fn parse(json: &Map<String, Json>, place: &str) -> Result<Self> {
         let f = Fields::new(json, place);
         f.unset("trained_betas")?;
@@ -68,7 +85,15 @@ impl Schedule {
         if f.bool("rescale_betas_zero_snr", false)? {
             alphas_cumprod = zero_terminal_snr(&alphas_cumprod);
         }
-        let name = f.str("prediction_type", "epsilon")?;
+        let straight = f.str("_class_name", "")?.starts_with(FLOW_MATCHING);
+        let flow_shift = f.f64(if straight { "shift" } else { "flow_shift" }, 1.)?;
+        if !(flow_shift > 0. && flow_shift <= MAX_SHIFT) {
+            return Err(f.error(
+                "shift",
+                format!("is {flow_shift}, must be above 0 and at most {MAX_SHIFT}"),
+            ));
+        }
+        let name = f.str("prediction_type", if straight { "flow_prediction" } else { "epsilon" })?;
         let Some(prediction) = PredictionKind::from_name(name) else {
             let reason =
                 format!("`{name}` is not supported (`epsilon`, `v_prediction`, `sample`, `flow_prediction` are)");
@@ -78,6 +103,8 @@ impl Schedule {
             alphas_cumprod,
             prediction,
             set_alpha_to_one: f.bool("set_alpha_to_one", false)?,
+            straight,
+            flow_shift,
         })
     }
 
@@ -99,6 +126,16 @@ impl Schedule {
     /// What the model predicts.
     pub fn prediction(&self) -> PredictionKind {
         self.prediction
+    }
+
+    /// Whether the model was trained along straight paths `(1 − σ)·x0 + σ·ε`, where ᾱ has no meaning.
+    pub fn is_straight(&self) -> bool {
+        self.straight
+    }
+
+    /// By how much flow-matching samplers shift σ towards noise; 1 is not at all.
+    pub fn flow_shift(&self) -> f64 {
+        self.flow_shift
     }
 
     /// ᾱ after the last step of DDIM: 1 when the configuration says `set_alpha_to_one`, else ᾱ of timestep 0.

@@ -18,8 +18,10 @@ pub const SEQUENCE_LENGTH: usize = 77;
 const START: &str = "<|startoftext|>";
 const END: &str = "<|endoftext|>";
 const WORD_END: &str = "</w>";
+/// Start and end come first among the special tokens.
+const FRAMING: usize = 2;
 /// As much of a prompt as is tokenized: 77 tokens need a fraction of it, and merging a word takes time quadratic in it.
-const MAX_PROMPT_BYTES: usize = 16 << 10;
+pub(crate) const MAX_PROMPT_BYTES: usize = 16 << 10;
 /// Contractions that are words of their own, in the order in which they are tried.
 const CONTRACTIONS: [&str; 7] = ["'s", "'t", "'re", "'ve", "'m", "'ll", "'d"];
 
@@ -28,7 +30,7 @@ pub struct Tokenizer {
     vocabulary: HashMap<String, u32>,
     /// Pair of ids → (rank, id of the merged token).
     merges: HashMap<(u32, u32), (u32, u32)>,
-    /// Tokens that stand for themselves wherever their text occurs.
+    /// Tokens that stand for themselves wherever their text occurs: start and end, and the padding if it is another.
     special: Vec<(String, u32)>,
     start: u32,
     end: u32,
@@ -87,10 +89,6 @@ impl Tokenizer {
         }
         let (start, end) = (id(START)?, id(END)?);
         let mut special = vec![(START.to_string(), start), (END.to_string(), end)];
-        if let Some(text) = pad.filter(|text| !text.is_empty()) {
-            special.push((text.to_string(), id(text)?));
-        }
-        let mut special = vec![(START.to_string(), start), (END.to_string(), end)];
         let pad = match pad.filter(|text| !text.is_empty()) {
             Some(text) => {
                 special.push((text.to_string(), id(text)?));
@@ -131,13 +129,27 @@ impl Tokenizer {
         self.vocabulary.len()
     }
 
+    /// The start, end and padding tokens.
+    pub(crate) fn frame(&self) -> (u32, u32, u32) {
+        (self.start, self.end, self.pad)
+    }
+
     /// The prompt's tokens without start, end, truncation and padding.
     pub fn tokenize(&self, prompt: &str) -> Vec<u32> {
+        self.tokenize_with(&self.special, prompt)
+    }
+
+    /// The same, but for the padding token, which is a word like any other.
+    pub(crate) fn tokenize_words_of(&self, prompt: &str) -> Vec<u32> {
+        self.tokenize_with(&self.special[..FRAMING], prompt)
+    }
+
+    fn tokenize_with(&self, special: &[(String, u32)], prompt: &str) -> Vec<u32> {
         let text = truncate(prompt, MAX_PROMPT_BYTES);
         let mut ids = Vec::new();
         // Special tokens are found in the text as written; what lies between them is normalised.
         let mut start = 0;
-        for (at, length, id) in self.special_tokens(text) {
+        for (at, length, id) in special_tokens(special, text) {
             if at >= start {
                 self.tokenize_words(&text[start..at], &mut ids);
                 ids.push(id);
@@ -146,20 +158,6 @@ impl Tokenizer {
         }
         self.tokenize_words(&text[start..], &mut ids);
         ids
-    }
-
-    /// Where special tokens are: position, length, id; in order of position.
-    fn special_tokens(&self, text: &str) -> Vec<(usize, usize, u32)> {
-        let mut found: Vec<_> = self
-            .special
-            .iter()
-            .flat_map(|(token, id)| {
-                text.match_indices(token.as_str())
-                    .map(move |(at, token)| (at, token.len(), *id))
-            })
-            .collect();
-        found.sort_unstable();
-        found
     }
 
     /// Appends the tokens of text without special tokens.
@@ -200,6 +198,19 @@ impl Tokenizer {
         }
         ids.extend(symbols);
     }
+}
+
+/// Where special tokens are: position, length, id; in order of position.
+fn special_tokens(special: &[(String, u32)], text: &str) -> Vec<(usize, usize, u32)> {
+    let mut found: Vec<_> = special
+        .iter()
+        .flat_map(|(token, id)| {
+            text.match_indices(token.as_str())
+                .map(move |(at, token)| (at, token.len(), *id))
+        })
+        .collect();
+    found.sort_unstable();
+    found
 }
 
 /// The longest prefix of at most `limit` bytes that ends at a character.

@@ -4,10 +4,10 @@ mod common;
 
 use common::{assert_close, assert_weights, base_seed, fixture, json, randn, tensors, unet_config};
 use potstill_engine::{Device, Value};
-use potstill_models::samplers::{SamplerKind, Spacing};
+use potstill_models::samplers::{Sampler, SamplerKind, SamplerOptions};
 use potstill_models::{
-    Conditioning, Guidance, PredictionKind, PromptEmbeddings, PromptEncoder, Schedule, TextConfig, TextEncoder,
-    Tokenizer, Unet, default_time_ids, sample,
+    Conditioning, Guidance, PredictionKind, PromptEmbeddings, PromptEncoder, Sampling, Schedule, TextConfig,
+    TextEncoder, Tokenizer, Unet, default_time_ids, sample,
 };
 use serde_json::Value as Json;
 
@@ -69,7 +69,7 @@ fn check(kind: &str) {
     };
     let schedule = Schedule::sd(PredictionKind::from_name(expected["prediction_type"].as_str().unwrap()).unwrap());
     let sampler = SamplerKind::from_name(expected["sampler"].as_str().unwrap()).unwrap();
-    let sampler = sampler.create(&schedule, number("steps"), Spacing::Leading).unwrap();
+    let sampler = Sampler::new(&schedule, &SamplerOptions::new(sampler, number("steps"))).unwrap();
     let uncond = told(&uncond);
     let guidance = Guidance {
         uncond: &uncond,
@@ -79,20 +79,21 @@ fn check(kind: &str) {
         expected["noise_seed"].as_u64().unwrap(),
         &[batch, 4, height / 8, width / 8],
     );
-    let latents = sample(
-        &unet,
-        sampler.as_ref(),
-        &told(&cond),
-        Some(&guidance),
-        &noise,
-        |_, _| true,
-    )
-    .unwrap();
+    let cond = told(&cond);
+    let mut sampling = Sampling {
+        sampler: &sampler,
+        cond: &cond,
+        guidance: Some(&guidance),
+        noise: &noise,
+        step_noise: None,
+    };
+    let latents = sample(&unet, &sampling, |_, _| true).unwrap();
     assert_close("latents", &latents, &reference["latents"], TOLERANCE);
 
     // Stopped after the first step, the result is what is there.
     let mut calls = 0;
-    let stopped = sample(&unet, sampler.as_ref(), &told(&cond), None, &noise, |step, _| {
+    sampling.guidance = None;
+    let stopped = sample(&unet, &sampling, |step, _| {
         calls = step;
         false
     });

@@ -4,8 +4,8 @@ mod common;
 
 use common::{assert_close, base_seed, json, numbers, randn, tensors, unet_config, values};
 use potstill_engine::{Device, Tensor, Value};
-use potstill_models::samplers::{SamplerKind, Spacing};
-use potstill_models::{Conditioning, Guidance, PredictionKind, Schedule, Unet, add_noise, convert, sample};
+use potstill_models::samplers::{Sampler, SamplerKind, SamplerOptions, Spacing, StepInputs};
+use potstill_models::{Conditioning, Guidance, PredictionKind, Sampling, Schedule, Unet, add_noise, convert, sample};
 use serde_json::{Value as Json, json};
 
 /// Largest error of a trajectory's states, of their scale: f32 rounding over some steps.
@@ -73,13 +73,13 @@ fn trajectories_are_diffusers() {
             schedule(json!({"prediction_type": text("prediction_type"), "rescale_betas_zero_snr": run["zsnr"]}));
         let kind = SamplerKind::from_name(text("sampler")).unwrap();
         let spacing = Spacing::from_name(text("spacing")).unwrap();
-        let sampler = kind
-            .create(&schedule, run["steps"].as_u64().unwrap() as usize, spacing)
-            .unwrap();
+        let options = SamplerOptions::new(kind, run["steps"].as_u64().unwrap() as usize).spaced(spacing);
+        let sampler = Sampler::new(&schedule, &options).unwrap();
+        let timesteps: Vec<f64> = sampler.steps().iter().map(|step| step.timestep).collect();
         // Read back in f32, which they are: parsing decimals may miss an f64 by its last bit.
         let in_f32 = |list: &[f64]| list.iter().map(|t| *t as f32).collect::<Vec<_>>();
         assert_eq!(
-            in_f32(sampler.timesteps()),
+            in_f32(&timesteps),
             in_f32(&numbers(&run["timesteps"])),
             "{}",
             text("name")
@@ -92,10 +92,19 @@ fn trajectories_are_diffusers() {
         );
         let mut x = (&noise * sampler.init_noise_sigma()).unwrap();
         let mut states = Vec::new();
-        for (i, &t) in sampler.timesteps().iter().enumerate() {
-            let input = sampler.scale_model_input(i, &x).unwrap();
-            let prediction = input.affine(0.3, 0.1 * (t / 100.).sin()).unwrap();
-            x = sampler.step(i, &prediction, &x).unwrap();
+        for (i, &t) in timesteps.iter().enumerate() {
+            let prediction = sampler
+                .input(i, &x)
+                .unwrap()
+                .affine(0.3, 0.1 * (t / 100.).sin())
+                .unwrap();
+            let inputs = StepInputs {
+                x: &x,
+                prediction: &prediction,
+                previous: None,
+                noise: None,
+            };
+            x = sampler.step(i, &inputs).unwrap();
             states.push(x.clone());
         }
         // Each state against its own scale: with σ = 4096 at the start, one scale for all would hide the end.
@@ -134,16 +143,21 @@ fn guided_sampling_is_diffusers() {
     let (uncond, cond) = (part(0), part(1));
     let noise = randn(guided["noise_seed"].as_u64().unwrap(), &[1, 4, 8, 16]);
     for name in ["ddim", "euler"] {
-        let sampler = SamplerKind::from_name(name)
-            .unwrap()
-            .create(&schedule(json!({})), 5, Spacing::Leading)
-            .unwrap();
+        let options = SamplerOptions::new(SamplerKind::from_name(name).unwrap(), 5);
+        let sampler = Sampler::new(&schedule(json!({})), &options).unwrap();
         let guidance = Guidance {
             uncond: &uncond,
             scale: guided["guidance"].as_f64().unwrap(),
         };
         let mut states: Vec<Tensor> = Vec::new();
-        let last = sample(&unet, sampler.as_ref(), &cond, Some(&guidance), &noise, |_, x| {
+        let sampling = Sampling {
+            sampler: &sampler,
+            cond: &cond,
+            guidance: Some(&guidance),
+            noise: &noise,
+            step_noise: None,
+        };
+        let last = sample(&unet, &sampling, |_, x| {
             states.push(x.clone());
             true
         });

@@ -3,8 +3,9 @@
 mod config;
 
 use std::path::Path;
+use std::sync::Arc;
 
-use candle_core::{DType, Device};
+use candle_core::{DType, Device, Tensor};
 use potstill_engine::ops::{self, Attention};
 use potstill_engine::{Param, Value};
 
@@ -12,6 +13,7 @@ use crate::checkpoint::{Component, KeyRules, Part, write_params};
 use crate::error::{ModelError, Result};
 use crate::nn::{Embedding, LayerNorm, Linear, Scope, Source, build, shapes_of};
 use crate::params::Params;
+use crate::prompt::Token;
 use crate::random::{Initialisation, RandomSource};
 pub use config::{ClipActivation, TextConfig};
 
@@ -188,11 +190,37 @@ impl TextEncoder {
     /// # Errors
     /// When the sequences differ in length, are too long, or hold an id outside the vocabulary.
     pub fn forward(&self, ids: &[Vec<u32>]) -> Result<TextOutput> {
+        self.run(ids, &[])
+    }
+
+    /// The same with vectors in place of some tokens, each as wide as the encoder.
+    pub(crate) fn forward_tokens(&self, sequences: &[Vec<Token>]) -> Result<TextOutput> {
+        let length = sequences.first().map_or(0, Vec::len);
+        let mut vectors = Vec::new();
+        let mut ids = Vec::with_capacity(sequences.len());
+        for (row, sequence) in sequences.iter().enumerate() {
+            let mut id = |(column, token): (usize, &Token)| match token {
+                Token::Id(id) => *id,
+                Token::Vector(vector) => {
+                    vectors.push((row * length + column, vector.clone()));
+                    0
+                }
+            };
+            ids.push(sequence.iter().enumerate().map(&mut id).collect());
+        }
+        self.run(&ids, &vectors)
+    }
+
+    /// `vectors` replace the embeddings of the tokens at their places, counted through all sequences.
+    fn run(&self, ids: &[Vec<u32>], vectors: &[(usize, Arc<[f32]>)]) -> Result<TextOutput> {
         let length = self.check(ids)?;
         let (batch, width) = (ids.len(), self.config.hidden_size);
         let layers = &self.layers;
         let flat: Vec<u32> = ids.iter().flatten().copied().collect();
-        let tokens = ops::reshape(&layers.tokens.forward(&flat)?, &[batch, length, width])?;
+        let mut tokens = ops::reshape(&layers.tokens.forward(&flat)?, &[batch, length, width])?;
+        if !vectors.is_empty() {
+            tokens = Value::constant(replace_rows(tokens.tensor(), vectors)?);
+        }
         let places: Vec<u32> = (0..length as u32).collect();
         let positions = ops::reshape(&layers.positions.forward(&places)?, &[1, length, width])?;
         let mut hidden_states = vec![ops::add(&tokens, &positions)?];
@@ -264,6 +292,20 @@ impl TextEncoder {
             None => Ok(length),
         }
     }
+}
+
+/// A tensor `[…, C]` with other values in some of its rows.
+fn replace_rows(tensor: &Tensor, rows: &[(usize, Arc<[f32]>)]) -> Result<Tensor> {
+    let width = tensor.dims().last().copied().unwrap_or(1);
+    let mut values: Vec<f32> = tensor.flatten_all()?.to_vec1()?;
+    for (row, replacement) in rows {
+        values
+            .get_mut(row * width..(row + 1) * width)
+            .filter(|place| place.len() == replacement.len())
+            .ok_or_else(|| ModelError::input("vectors", format!("must have {width} values")))?
+            .copy_from_slice(replacement);
+    }
+    Ok(Tensor::from_vec(values, tensor.dims(), tensor.device())?)
 }
 
 /// The hidden state `skip` layers before the last.

@@ -1,112 +1,74 @@
-//! Euler's method (Karras et al. 2022, algorithm 2 without churn), as diffusers' `EulerDiscreteScheduler`.
+//! Euler's method in σ, as diffusers' `EulerDiscreteScheduler` and `EulerAncestralDiscreteScheduler`. x is x0 + σ·ε, and
+//! the model takes x/√(σ² + 1).
 
-use candle_core::Tensor;
-
+use super::sigmas::{SigmaTable, in_f32, karras};
+use super::step::{Combination, Level, Step};
 use super::{Sampler, Spacing};
-use crate::error::{ModelError, Result};
+use crate::error::Result;
 use crate::prediction::PredictionKind;
 use crate::schedule::Schedule;
 
-/// ᾱ that stands for 0 at the end of a zero-terminal-SNR schedule: σ is 4096 there (diffusers' value).
-const SMALLEST_ALPHA_BAR: f32 = 1. / (1 << 24) as f32;
-
-/// Euler's method in the variance-exploding form: x is x0 + σ·ε, and the model takes x/√(σ² + 1).
-pub struct Euler {
-    timesteps: Vec<f64>,
-    /// σ before each step, and 0 at the end.
-    sigmas: Vec<f64>,
-    init_noise_sigma: f64,
-    prediction: PredictionKind,
+pub(super) fn steps(schedule: &Schedule, steps: usize, spacing: Spacing, with_karras: bool) -> Result<Sampler> {
+    let table = SigmaTable::new(schedule);
+    let mut points = spaced(&table, spacing, steps, schedule.len())?;
+    if with_karras {
+        let (largest, smallest) = (points[0].1, points[points.len() - 1].1);
+        points = karras(smallest, largest, points.len())
+            .into_iter()
+            .map(|sigma| (table.timestep_of(sigma), sigma))
+            .collect();
+    }
+    sampler(schedule, spacing, &points, |_, after| (after, 0.))
 }
 
-impl Euler {
-    /// `steps` steps.
-    pub fn new(schedule: &Schedule, steps: usize, spacing: Spacing) -> Result<Self> {
-        if schedule.prediction() == PredictionKind::Flow {
-            return Err(ModelError::input("sampler", "euler does not take flow predictions"));
-        }
-        // diffusers keeps timesteps and sigmas in f32.
-        let timesteps: Vec<f64> = spacing
-            .timesteps(steps, schedule.len())?
-            .into_iter()
-            .map(|t| f64::from(t as f32))
-            .collect();
-        let table: Vec<f64> = schedule
-            .alphas_cumprod()
-            .iter()
-            .map(|&a| a.max(SMALLEST_ALPHA_BAR))
-            .map(|a| f64::from(((1. - a) / a).sqrt()))
-            .collect();
-        let mut sigmas: Vec<f64> = timesteps
-            .iter()
-            .map(|&t| f64::from(interpolate(&table, t) as f32))
-            .collect();
-        let largest = sigmas[0];
-        let init_noise_sigma = match spacing {
+pub(super) fn ancestral_steps(schedule: &Schedule, steps: usize, spacing: Spacing) -> Result<Sampler> {
+    let points = spaced(&SigmaTable::new(schedule), spacing, steps, schedule.len())?;
+    // σ is lowered further than asked for, by as much as the fresh noise raises it again.
+    sampler(schedule, spacing, &points, |before, after| {
+        let up = (after * after * (before * before - after * after) / (before * before)).sqrt();
+        ((after * after - up * up).sqrt(), up)
+    })
+}
+
+/// (timestep, σ) of the steps.
+fn spaced(table: &SigmaTable, spacing: Spacing, steps: usize, total: usize) -> Result<Vec<(f64, f64)>> {
+    let timesteps = spacing.timesteps(steps, total)?;
+    Ok(timesteps.into_iter().map(in_f32).map(|t| (t, table.at(t))).collect())
+}
+
+/// `split` gives the σ to go down to and the share of fresh noise, from the σ before a step and the one wanted after it.
+fn sampler(
+    schedule: &Schedule,
+    spacing: Spacing,
+    points: &[(f64, f64)],
+    split: impl Fn(f64, f64) -> (f64, f64),
+) -> Result<Sampler> {
+    let sigma_at = |i: usize| points.get(i).map_or(0., |point| in_f32(point.1));
+    let steps = points.iter().enumerate().map(|(i, &(timestep, _))| {
+        let sigma = sigma_at(i);
+        let (down, noise) = split(sigma, sigma_at(i + 1));
+        let level = Level::of_sigma(sigma);
+        let clean = Combination::of(PredictionKind::X0, schedule.prediction(), level)?.before(level.signal);
+        // x + (x − x0)/σ·Δσ.
+        let part = (down - sigma) / sigma;
+        Ok(Step {
+            timestep: in_f32(timestep),
+            input: level.signal,
+            level,
+            clean,
+            next: Combination::X.mix(1. + part, clean, -part),
+            previous: 0.,
+            noise,
+        })
+    });
+    let largest = sigma_at(0);
+    Ok(Sampler {
+        steps: steps.collect::<Result<_>>()?,
+        init_noise_sigma: match spacing {
             Spacing::Leading => (largest * largest + 1.).sqrt(),
             Spacing::Trailing | Spacing::Linspace => largest,
-        };
-        sigmas.push(0.);
-        Ok(Self {
-            timesteps,
-            sigmas,
-            init_noise_sigma,
-            prediction: schedule.prediction(),
-        })
-    }
-
-    /// σ before each step, and the final 0.
-    pub fn sigmas(&self) -> &[f64] {
-        &self.sigmas
-    }
-
-    fn sigma(&self, i: usize) -> Result<f64> {
-        match self.sigmas[..self.timesteps.len()].get(i) {
-            Some(&sigma) => Ok(sigma),
-            None => Err(ModelError::input(
-                "i",
-                format!("{i}: there are {} steps", self.timesteps.len()),
-            )),
-        }
-    }
-}
-
-/// The table's value at a fractional index within it.
-fn interpolate(table: &[f64], at: f64) -> f64 {
-    let low = at as usize;
-    match table.get(low + 1) {
-        Some(next) => table[low] + (next - table[low]) * at.fract(),
-        None => table[table.len() - 1],
-    }
-}
-
-impl Sampler for Euler {
-    fn timesteps(&self) -> &[f64] {
-        &self.timesteps
-    }
-
-    fn init_noise_sigma(&self) -> f64 {
-        self.init_noise_sigma
-    }
-
-    fn scale_model_input(&self, i: usize, x: &Tensor) -> Result<Tensor> {
-        let sigma = self.sigma(i)?;
-        Ok((x / (sigma * sigma + 1.).sqrt())?)
-    }
-
-    fn step(&self, i: usize, prediction: &Tensor, x: &Tensor) -> Result<Tensor> {
-        let sigma = self.sigma(i)?;
-        let delta = self.sigmas[i + 1] - sigma;
-        // x + d·Δσ with the derivative d = (x − x0)/σ, as one combination c_x·x + c_p·prediction.
-        let square = sigma * sigma + 1.;
-        let (d_x, d_p) = match self.prediction {
-            PredictionKind::Epsilon => (0., 1.),
-            PredictionKind::V => (sigma / square, 1. / square.sqrt()),
-            PredictionKind::X0 => (1. / sigma, -1. / sigma),
-            PredictionKind::Flow => unreachable!("refused in new"),
-        };
-        Ok(((x * (1. + delta * d_x))? + (prediction * (delta * d_p))?)?)
-    }
+        },
+    })
 }
 
 #[cfg(test)]
@@ -114,11 +76,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn sigmas_are_diffusers() {
+    fn first_noise_is_diffusers() {
         let schedule = Schedule::sd(PredictionKind::Epsilon);
-        let euler = Euler::new(&schedule, 20, Spacing::Leading).unwrap();
-        assert!((euler.sigmas()[0] - 11.0283).abs() < 1e-4 && (euler.init_noise_sigma() - 11.0736).abs() < 1e-4);
-        let trailing = Euler::new(&schedule, 4, Spacing::Trailing).unwrap();
+        let leading = steps(&schedule, 20, Spacing::Leading, false).unwrap();
+        assert!((leading.init_noise_sigma() - 11.0736).abs() < 1e-4);
+        let trailing = steps(&schedule, 4, Spacing::Trailing, false).unwrap();
         assert!((trailing.init_noise_sigma() - 14.6146).abs() < 1e-4);
     }
 
@@ -126,7 +88,22 @@ mod tests {
     fn zero_terminal_snr_has_a_finite_sigma() {
         let json = serde_json::json!({"rescale_betas_zero_snr": true, "prediction_type": "v_prediction"});
         let schedule = Schedule::parse(json.as_object().expect("an object"), "test").unwrap();
-        let euler = Euler::new(&schedule, 4, Spacing::Trailing).unwrap();
+        let euler = steps(&schedule, 4, Spacing::Trailing, false).unwrap();
         assert!((euler.init_noise_sigma() - 4096.).abs() < 1e-3);
+    }
+
+    #[test]
+    fn an_ancestral_step_keeps_the_wanted_deviation() {
+        let schedule = Schedule::sd(PredictionKind::Epsilon);
+        let sampler = ancestral_steps(&schedule, 10, Spacing::Trailing).unwrap();
+        let table = SigmaTable::new(&schedule);
+        for pair in sampler.steps().windows(2) {
+            // With ε known, x moves to x0 + σ_down·ε.
+            let sigma = table.at(pair[0].timestep);
+            let down = sigma + pair[0].next.prediction;
+            let wanted = table.at(pair[1].timestep);
+            assert!((down.hypot(pair[0].noise) - wanted).abs() < 1e-5);
+        }
+        assert_eq!(sampler.steps()[9].noise, 0.);
     }
 }

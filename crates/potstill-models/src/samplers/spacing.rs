@@ -28,8 +28,25 @@ impl Spacing {
         })
     }
 
+    /// `steps` falling whole timesteps of a schedule of `total`; halves are rounded to even.
+    pub(super) fn whole_timesteps(self, steps: usize, total: usize) -> Result<Vec<f64>> {
+        let timesteps = self.timesteps(steps, total)?;
+        Ok(timesteps.into_iter().map(f64::round_ties_even).collect())
+    }
+
+    /// The same in DPM-Solver's way: where a spacing ends at (or just above) 0, it has one more timestep, which is left
+    /// out.
+    pub(super) fn timesteps_above_zero(self, steps: usize, total: usize) -> Result<Vec<f64>> {
+        let mut timesteps = self.whole_timesteps(if self == Self::Trailing { steps } else { steps + 1 }, total)?;
+        timesteps.truncate(steps);
+        if timesteps.is_empty() {
+            return Err(ModelError::input("steps", "0 must be at least 1"));
+        }
+        Ok(timesteps)
+    }
+
     /// `steps` falling timesteps of a schedule of `total`. Linspace is unrounded.
-    pub(crate) fn timesteps(self, steps: usize, total: usize) -> Result<Vec<f64>> {
+    pub(super) fn timesteps(self, steps: usize, total: usize) -> Result<Vec<f64>> {
         if steps == 0 || steps > total {
             return Err(ModelError::input(
                 "steps",

@@ -2,6 +2,7 @@
 
 mod block;
 mod config;
+mod tiling;
 
 use std::path::Path;
 
@@ -16,6 +17,7 @@ use crate::params::Params;
 use crate::random::{Initialisation, RandomSource};
 use block::{DownBlock, MidBlock, NORM_EPS, UpBlock};
 pub use config::VaeConfig;
+pub use tiling::Tiling;
 
 /// Range that diffusers clamps the logarithm of the variance to.
 const LOG_VARIANCE_RANGE: (f64, f64) = (-30., 20.);

@@ -106,7 +106,7 @@ impl Engine {
     }
 }
 
-fn kind(name: &str) -> Result<PredictionKind> {
+pub(super) fn kind(name: &str) -> Result<PredictionKind> {
     PredictionKind::from_name(name).ok_or_else(|| {
         OpError::input(
             "ERR_PREDICTION_KIND",

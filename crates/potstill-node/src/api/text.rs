@@ -70,4 +70,33 @@ impl Engine {
             })
         })
     }
+
+    /// Encodes a prompt in the language of ComfyUI's users: fills `hidden` with [1, 77 · sequences, width] and `pooled`, when
+    /// the model has it, with [1, pooled width]. `embeddings` is the folder of textual-inversion embeddings.
+    #[napi(ts_return_type = "Promise<Outcome<TokenIds>>", catch_unwind)]
+    #[allow(clippy::too_many_arguments)] // a call from JavaScript, beside its plain counterpart
+    pub fn encode_weighted_prompt<'env>(
+        &self,
+        env: &'env Env,
+        hidden: f64,
+        pooled: Option<f64>,
+        encoder: f64,
+        prompt: String,
+        clip_skip: u32,
+        embeddings: Option<String>,
+    ) -> napi::Result<Object<'env>> {
+        self.query(env, "encodePrompt", move |state| {
+            let encoder = state.get::<PromptEncoder>(id(encoder))?;
+            let folder = embeddings.as_ref().map(Path::new);
+            let encoded = no_grad(|| encoder.encode_weighted(&prompt, clip_skip as usize, folder))?;
+            state.put(id(hidden), Ok(encoded.encoder_hidden_states));
+            if let (Some(handle), Some(value)) = (pooled, encoded.pooled) {
+                state.put(id(handle), Ok(value));
+            }
+            Ok(TokenIds {
+                token_ids: encoded.token_ids,
+                token_ids_2: encoded.token_ids_2,
+            })
+        })
+    }
 }

@@ -7,7 +7,7 @@ use napi::bindgen_prelude::{Object, Uint8Array};
 use napi_derive::napi;
 use potstill_engine::{Device, Tensor, Value, no_grad};
 use potstill_io::{ImageLimits, Pixels};
-use potstill_models::{ModelKind, Vae};
+use potstill_models::{ModelKind, Tiling, Vae};
 
 use crate::core::{Engine, OpError, id, tensor, values};
 
@@ -74,6 +74,20 @@ impl Engine {
             let latents = tensor(state, id(latents))?.detach();
             let vae = state.get::<Vae>(id(vae))?;
             Ok(no_grad(|| vae.decode(&latents))?)
+        });
+    }
+
+    /// The same by overlapping tiles of `tile` latents a side.
+    #[napi(catch_unwind)]
+    pub fn vae_decode_tiled(&self, out: f64, vae: f64, latents: f64, tile: u32, overlap: u32) {
+        self.submit(out, "vae.decodeTiled", move |state| {
+            let latents = tensor(state, id(latents))?;
+            let vae = state.get::<Vae>(id(vae))?;
+            let tiling = Tiling {
+                tile: tile as usize,
+                overlap: overlap as usize,
+            };
+            Ok(Value::constant(no_grad(|| vae.decode_tiled(latents.tensor(), tiling))?))
         });
     }
 
