@@ -33,15 +33,19 @@ impl Frame {
         self.close(vec![(Token::Id(self.start), 1.)])
     }
 
-    /// Sequences of the groups' tokens, at least one.
+    /// Sequences of the groups' tokens, at least one; only an empty one where there is no room for words.
     pub(super) fn chunks(&self, groups: Vec<Vec<Weighted>>) -> Vec<Vec<Weighted>> {
         let open = || vec![(Token::Id(self.start), 1.)];
         // All but the end token.
         let room = self.length - 1;
+        if room < 2 {
+            return vec![self.empty()];
+        }
         let mut chunks = Vec::new();
         let mut chunk = open();
         for mut group in groups {
-            let is_large = group.len() >= LARGE_GROUP;
+            // What no sequence holds as a whole must be broken as well.
+            let is_large = group.len() >= LARGE_GROUP.min(room);
             while chunk.len() + group.len() > room {
                 if is_large {
                     chunk.extend(group.drain(..room - chunk.len()));
@@ -74,6 +78,10 @@ mod tests {
     };
 
     fn chunked(sizes: &[usize]) -> Vec<Vec<u32>> {
+        chunked_by(&FRAME, sizes)
+    }
+
+    fn chunked_by(frame: &Frame, sizes: &[usize]) -> Vec<Vec<u32>> {
         let mut next = 0;
         let groups = sizes
             .iter()
@@ -87,7 +95,7 @@ mod tests {
             Token::Id(id) => *id,
             Token::Vector(_) => unreachable!("there is none"),
         };
-        FRAME
+        frame
             .chunks(groups)
             .iter()
             .map(|chunk| chunk.iter().map(id).collect())
@@ -121,5 +129,12 @@ mod tests {
             ]
         );
         assert_eq!(chunked(&[35]).len(), 4);
+    }
+    #[test]
+    fn sequences_shorter_than_a_small_group_break_it() {
+        let frame = Frame { length: 5, ..FRAME };
+        assert_eq!(chunked_by(&frame, &[3]), [[100, 0, 1, 2, 101]]);
+        assert_eq!(chunked_by(&frame, &[2, 4]), [[100, 0, 1, 2, 101], [100, 3, 4, 5, 101]]);
+        assert_eq!(chunked_by(&Frame { length: 2, ..FRAME }, &[3, 9]), [[100, 101]]);
     }
 }
