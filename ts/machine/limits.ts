@@ -8,11 +8,17 @@ export interface GroupMemory {
   readonly used: number;
 }
 
-/** File names of the two versions of control groups, and the key of their reclaimable page cache. */
+/**
+ * File names of the two versions of control groups, and the prefix of their statistics: version 1 tells a group's own
+ * numbers from those with the groups inside it, which its usage counts.
+ */
 const VERSIONS = {
-  2: { limit: 'memory.max', used: 'memory.current', inactive: 'inactive_file' },
-  1: { limit: 'memory.limit_in_bytes', used: 'memory.usage_in_bytes', inactive: 'total_inactive_file' },
+  2: { limit: 'memory.max', used: 'memory.current', prefix: '' },
+  1: { limit: 'memory.limit_in_bytes', used: 'memory.usage_in_bytes', prefix: 'total_' },
 } as const;
+
+/** The kernel's lists of page cache: files read once, and files read again. It gives back from both. */
+const PAGE_CACHE = ['inactive_file', 'active_file'];
 
 /**
  * Memory of the control groups that hold this process, from its own up to the root: each of them may be the tightest.
@@ -29,11 +35,17 @@ export async function groupMemory(mount: string, membership: string): Promise<re
       const limit = Number.parseInt(await read(names.limit), 10); // "max" is no number
       const used = Number.parseInt(await read(names.used), 10);
       if (!(limit > 0) || Number.isNaN(used)) return [];
-      const inactive = new RegExp(`^${names.inactive} (\\d+)$`, 'm').exec(await read('memory.stat'))?.[1];
-      return [{ limit, used: Math.max(0, used - Number(inactive ?? 0)) }];
+      const statistics = await read('memory.stat');
+      const cached = PAGE_CACHE.map((list) => statistic(statistics, `${names.prefix}${list}`));
+      return [{ limit, used: Math.max(0, used - cached.reduce((a, b) => a + b, 0)) }];
     }),
   );
   return found.flat();
+}
+
+/** A number of `memory.stat`; 0 when it is not there. */
+function statistic(text: string, name: string): number {
+  return Number(new RegExp(`^${name} (\\d+)$`, 'm').exec(text)?.[1] ?? 0);
 }
 
 /** Folders to look in: of the line without controllers (version 2) and of the one with `memory` (version 1). */

@@ -53,14 +53,18 @@ describe('control groups', () => {
     await write('v2/a', {
       'memory.max': '100\n',
       'memory.current': '80\n',
-      'memory.stat': 'anon 20\ninactive_file 30\n',
+      'memory.stat': 'anon 20\ninactive_anon 1\nactive_anon 19\ninactive_file 30\nactive_file 15\n',
     });
-    expect(await groupMemory(join(folder, 'v2'), '0::/a/b\n')).toEqual([{ limit: 100, used: 50 }]);
+    expect(await groupMemory(join(folder, 'v2'), '0::/a/b\n')).toEqual([{ limit: 100, used: 35 }]);
   });
 
   test("version 1: the memory controller's", async () => {
     await write('v1/memory/a', { 'memory.limit_in_bytes': '64\n', 'memory.usage_in_bytes': '14\n' });
-    expect(await groupMemory(join(folder, 'v1'), '5:cpu:/x\n4:memory:/a\n0::/\n')).toEqual([{ limit: 64, used: 14 }]);
+    const membership = '5:cpu:/x\n4:memory:/a\n0::/\n';
+    expect(await groupMemory(join(folder, 'v1'), membership)).toEqual([{ limit: 64, used: 14 }]);
+    const statistics = 'inactive_file 1\nactive_file 2\ntotal_inactive_file 3\ntotal_active_file 4\n';
+    await write('v1/memory/a', { 'memory.stat': statistics });
+    expect(await groupMemory(join(folder, 'v1'), membership)).toEqual([{ limit: 64, used: 7 }]);
   });
 
   test('none', async () => {
