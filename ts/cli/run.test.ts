@@ -49,6 +49,22 @@ describe('usage', () => {
     expect(err).toContain(message);
   });
 
+  test('an error names the help of the command, of every group the second word too', async () => {
+    const subcommands: string[] = [];
+    for (const { name } of COMMANDS) {
+      const { out } = await potstill(name, '--help');
+      const listed = /^Commands:\n((?: {2}.*\n)*)/m.exec(out)?.[1] ?? '';
+      const seconds = [...listed.matchAll(/^ {2}([a-z-]+)/gm)].flatMap(([, second]) => second ?? []);
+      for (const words of seconds.filter((second) => second !== 'help').map((second) => [name, second])) {
+        const { err } = await potstill(...words, '--qqqqqqqq');
+        expect(err).toContain(`See \`potstill ${words.join(' ')} --help\`.`);
+        subcommands.push(words.join(' '));
+      }
+    }
+    expect(subcommands).toEqual(expect.arrayContaining(['model inspect', 'bench noise', 'cache ls', 'probe unet']));
+    expect((await potstill('train', 'recipe.json', '--qqqqqqqq')).err).toContain('See `potstill train --help`.');
+  });
+
   test('with --json an error is a document on stdout', async () => {
     const { code, out } = await potstill('recipe', 'check', '/nowhere/recipe.json', '--json');
     expect(code).toBe(2);

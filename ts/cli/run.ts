@@ -21,17 +21,20 @@ export type TextStream = Pick<WriteStream, 'write'> & { readonly isTTY?: boolean
 export async function run(words: readonly string[], stdout: TextStream, stderr: TextStream): Promise<number> {
   const progress = new TerminalProgress(stderr);
   const interrupts = catchInterrupts();
+  let program: Command | undefined;
   const output = new Output(stdout, words.includes('--json'), progress, interrupts.signal);
   try {
     const missing = missingCommand(words, COMMANDS, NOT_BUILT);
     if (missing !== undefined) throw missing;
-    const program = await assemble(words, output, stdout, stderr);
+    program = await assemble(words, output, stdout, stderr);
     await program.parseAsync(words, { from: 'user' });
     return output.exitCode;
   } catch (thrown) {
     if (thrown instanceof CommanderError && thrown.exitCode === 0) return 0; // --help, --version
     // What failed because of Ctrl-C is an interruption, whatever it was thrown as.
-    const error = interrupts.signal.aborted ? toPotstillError(interrupts.signal.reason) : asError(thrown, words);
+    const error = interrupts.signal.aborted
+      ? toPotstillError(interrupts.signal.reason)
+      : asError(thrown, commandOf(words, program));
     progress.close();
     if (output.json) stdout.write(`${JSON.stringify({ error }, null, 2)}\n`);
     stderr.write(formatError(error, stderr));
@@ -76,7 +79,7 @@ function offerJson(command: Command): void {
   for (const subcommand of command.commands) offerJson(subcommand);
 }
 
-function asError(thrown: unknown, words: readonly string[]): PotstillError {
+function asError(thrown: unknown, command: readonly string[]): PotstillError {
   if (!(thrown instanceof CommanderError)) return toPotstillError(thrown);
   if (thrown.code === 'commander.help') {
     return inputError('ERR_USAGE', 'a command is missing', { remedy: 'Choose one of the commands above.' });
@@ -86,16 +89,18 @@ function asError(thrown: unknown, words: readonly string[]): PotstillError {
     remedy:
       suggestion.length > 0
         ? suggestion.join(' ').replace(/^\(|\)$/g, '')
-        : `See \`potstill ${[...commandOf(words), '--help'].join(' ')}\`.`,
+        : `See \`potstill ${[...command, '--help'].join(' ')}\`.`,
   });
 }
 
 /** The command of a command line, without its arguments: `['probe', 'noise']`. */
-function commandOf(words: readonly string[]): readonly string[] {
-  const [name, second] = words;
-  if (name === undefined || !COMMANDS.some((command) => command.name === name)) return [];
-  return WITH_SUBCOMMANDS.has(name) && second !== undefined && /^[a-z][a-z-]*$/.test(second) ? [name, second] : [name];
+function commandOf(words: readonly string[], program: Command | undefined): readonly string[] {
+  const names: string[] = [];
+  let group = program;
+  for (const word of words) {
+    group = group?.commands.find((command) => command.name() === word);
+    if (group === undefined) break;
+    names.push(word);
+  }
+  return names;
 }
-
-/** Commands whose second word is a command as well. */
-const WITH_SUBCOMMANDS: ReadonlySet<string> = new Set(['cache', 'probe', 'recipe']);
