@@ -65,13 +65,14 @@ function requireSameCache(
     .filter((name) => before[name] !== undefined || !LATER_SEALS.has(name))
     .filter((name) => before[name] !== now[name]);
   if (parts.length === 0) return;
+  const order = parts.includes('data') ? ' (pictures under the names that they had: these give their order)' : '';
   const named = parts.map((name) => `${name} (seal ${inWords(before[name])}, now ${inWords(now[name])})`);
   throw inputError(
     'ERR_RUN_OTHER_CACHE',
     `the run was trained on something else than what is there now: ${named.join(', ')}`,
     {
       where: join(folder, 'state.json'),
-      remedy: 'Put back the data, models and cache of the run, or start a new run with another `output`.',
+      remedy: `Put back the data${order}, models and cache of the run, or start a new run with another \`output\`.`,
     },
   );
 }

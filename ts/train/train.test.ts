@@ -256,6 +256,7 @@ describe('train', () => {
       await expect(run(grown, { resume: true })).rejects.toMatchObject({
         code: 'ERR_RUN_OTHER_CACHE',
         what: expect.stringContaining('student'),
+        remedy: expect.not.stringContaining('names'),
       });
       writeFileSync(config, text);
       for (const [from, to] of [
@@ -270,6 +271,7 @@ describe('train', () => {
       await expect(run(grown, { resume: true })).rejects.toMatchObject({
         code: 'ERR_RUN_OTHER_CACHE',
         what: expect.stringContaining('data'),
+        remedy: expect.stringContaining('pictures under the names that they had'),
       });
     },
     TIMEOUT_MS,
