@@ -1,10 +1,10 @@
-import { basename } from 'node:path';
 import type { OpenedCache } from '../cache/index.ts';
 import { fieldsOf } from '../cache/request.ts';
 import { holdOut, holdOutMarked, type Split } from '../data/entries.ts';
 import { permutation } from '../data/order.ts';
 import { inputError } from '../errors.ts';
 import type { ResolvedRecipe } from '../recipe/index.ts';
+import { setNames } from './set-names.ts';
 import { type MeasuredParts, Validation } from './validation.ts';
 
 /** Samples and draws of a measurement that a recipe says nothing about: those of `training.validation`. */
@@ -42,7 +42,7 @@ export function validationOf(
   // The held-out samples are in the order of the data; a prefix of that would be the first folder's alone.
   const among = [...permutation(seed, 0, heldOut.length)].slice(0, limit).flatMap((index) => heldOut[index] ?? []);
   const several = data.filter(({ use }) => use === 'validation').length > 1;
-  const names = setNames(recipe);
+  const names = setNames(data.map(({ images }) => images));
   return new Validation(parts, {
     samples,
     among,
@@ -51,12 +51,4 @@ export function validationOf(
     batch: training.batch,
     setOf: several ? (sample) => names[samples[sample]?.source ?? -1] ?? '' : undefined,
   });
-}
-
-/** A name for each data entry: its folder's, with its place in the recipe where two folders are called the same. */
-function setNames({ data }: ResolvedRecipe): string[] {
-  const folders = data.map(({ images }) => basename(images));
-  return folders.map((name, index) =>
-    folders.filter((other) => other === name).length > 1 ? `${name}-${index}` : name,
-  );
 }
