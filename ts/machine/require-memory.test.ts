@@ -1,11 +1,13 @@
 import { existsSync } from 'node:fs';
-import { mkdir, mkdtemp, open, readFile, rm, writeFile } from 'node:fs/promises';
+import { mkdir, mkdtemp, open, readFile, rm, stat, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { potstill } from '../../test/support/command-line.ts';
+import { writeTinyModel } from '../../test/support/tiny-model.ts';
 import { makeTinyProject, type TinyProject } from '../../test/support/tiny-project.ts';
-import { loadEngine } from '../native/index.ts';
+import { writeTinySdxl } from '../../test/support/tiny-sdxl.ts';
+import { type Engine, loadEngine } from '../native/index.ts';
 import { groupMemory, parseAddressSpace } from './limits.ts';
 import { weightBytes } from './model-memory.ts';
 import { requireMemory } from './require-memory.ts';
@@ -70,6 +72,42 @@ describe('control groups', () => {
   test('none', async () => {
     expect(await groupMemory(join(folder, 'nowhere'), '')).toEqual([]);
     expect(await groupMemory(join(folder, 'nowhere'), '0::/a\n')).toEqual([]);
+  });
+});
+
+describe('the parts of a model', () => {
+  const PARTS = ['unet', 'vae', 'text'] as const;
+  let engine: Engine;
+  const at = (name: string): string => join(folder, name);
+  beforeAll(async () => {
+    engine = await loadEngine({ threads: 2 });
+    await writeTinyModel(engine, at('sd15'), 1);
+    await writeTinySdxl(engine, at('sdxl'), 2);
+  });
+
+  test.each(['sd15', 'sdxl'])('of a single file take what they take of its folder: %s', async (kind) => {
+    const file = at(`${kind}.safetensors`);
+    const { code, err } = await potstill('model', 'convert', at(kind), '--out', file);
+    expect(code, err).toBe(0);
+    const [ofFile, ofFolder] = await Promise.all(
+      [file, at(kind)].map((model) => Promise.all(PARTS.map((part) => weightBytes(model, part)))),
+    );
+    expect(ofFile).toEqual(ofFolder);
+    // What one file holds altogether is in memory once. (Its f32 weights, and a header.)
+    const all = (ofFile ?? []).reduce((a, b) => a + b, 0);
+    expect(all).toBeLessThan((await stat(file)).size);
+    expect(all).toBeGreaterThan((await stat(file)).size * 0.8);
+  });
+
+  test("of a UNet's or a VAE's own folder are that", async () => {
+    for (const part of ['unet', 'vae'] as const) {
+      expect(await weightBytes(join(at('sd15'), part), part)).toBe(await weightBytes(at('sd15'), part));
+    }
+    await expect(weightBytes(join(at('sd15'), 'vae'), 'unet')).rejects.toMatchObject({
+      code: 'ERR_MODEL_FILE',
+      what: expect.stringContaining('holds no unet'),
+      remedy: expect.stringContaining('vae'),
+    });
   });
 });
 
