@@ -59,10 +59,10 @@ async function requireBuildMemory(
   { latents, text, teachers }: CachePlans,
   missing: ReadonlySet<unknown>,
 ): Promise<void> {
-  if (missing.has(latents)) await requireModelMemory(model, ['vae']);
-  if (missing.has(text)) await requireModelMemory(model, ['text']);
+  if (missing.has(latents)) await requireModelMemory([{ model, part: 'vae' }]);
+  if (missing.has(text)) await requireModelMemory([{ model, part: 'text' }]);
   for (const { plan, model: teacher } of teachers) {
-    if (missing.has(plan)) await requireModelMemory(teacher, ['unet']);
+    if (missing.has(plan)) await requireModelMemory([{ model: teacher, part: 'unet' }]);
   }
 }
 

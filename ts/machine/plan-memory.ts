@@ -25,15 +25,25 @@ export async function requireTrainingMemory({ student: { model }, training }: Re
   });
 }
 
+/** A part of a model that is to be in memory. */
+export interface ModelPart {
+  readonly model: string;
+  readonly part: LoadedPart;
+  /** What it is called in messages, such as `base`; the part's name unless given. */
+  readonly what?: string | undefined;
+}
+
 /**
- * Refuses to load parts of a model that cannot be in memory together.
+ * Refuses to load parts of models that cannot be in memory together.
  *
  * @throws PotstillError `ERR_MEMORY`
  */
-export async function requireModelMemory(model: string, parts: readonly LoadedPart[]): Promise<void> {
-  const needs = await Promise.all(parts.map(async (what) => ({ what, bytes: await weightBytes(model, what) })));
+export async function requireModelMemory(parts: readonly ModelPart[]): Promise<void> {
+  const needs = await Promise.all(
+    parts.map(async ({ model, part, what = part }) => ({ what, bytes: await weightBytes(model, part) })),
+  );
   await requireMemory(needs, {
-    where: model,
+    where: [...new Set(parts.map(({ model }) => model))].join(', '),
     remedy: 'Close other programs, or use a smaller model or a machine with more memory.',
   });
 }

@@ -13,6 +13,7 @@ import { weightBytes } from './model-memory.ts';
 import { requireMemory } from './require-memory.ts';
 
 let folder = '';
+const at = (name: string): string => join(folder, name);
 beforeAll(async () => {
   folder = await mkdtemp(join(tmpdir(), 'potstill-memory-'));
 });
@@ -78,7 +79,6 @@ describe('control groups', () => {
 describe('the parts of a model', () => {
   const PARTS = ['unet', 'vae', 'text'] as const;
   let engine: Engine;
-  const at = (name: string): string => join(folder, name);
   beforeAll(async () => {
     engine = await loadEngine({ threads: 2 });
     await writeTinyModel(engine, at('sd15'), 1);
@@ -151,6 +151,15 @@ describe('a model that does not fit', () => {
     expect(err).toMatch(/do: .*smaller model/);
     expect(code).toBe(3);
     expect(existsSync(out)).toBe(false);
+  });
+
+  test('sample counts the model of the first steps as well, and the VAE that is given', async () => {
+    const words = ['--prompt', 'x', '--steps', '2', '--base-steps', '1', '--out', join(project.folder, 'pictures-out')];
+    const model = ['--model', at('sd15.safetensors'), '--vae', at('sdxl.safetensors')];
+    const { code, err } = await potstill('sample', ...model, '--base', join(project.folder, 'base'), ...words);
+    expect(err).toMatch(/at least 275 GB needed \(unet 0\.\d+ GB, text 0\.\d+ GB, vae 0\.\d+ GB, base 275 GB\)/);
+    expect(err).toContain(at('sdxl.safetensors'));
+    expect(code).toBe(3);
   });
 
   test('train exits with 3 before it builds or writes anything', async () => {

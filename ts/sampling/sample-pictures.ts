@@ -63,8 +63,13 @@ export interface SampledPictures {
 export async function samplePictures(engine: Engine, request: SampleRequest): Promise<SampledPictures> {
   const { prompts, seeds, steps, out, progress, signal } = request;
   const vae = vaeFolder(request.vae);
-  const ownVae = vae === undefined ? (['vae'] as const) : [];
-  await requireModelMemory(request.folder, ['unet', 'text', ...ownVae]);
+  const { folder, base } = request;
+  await requireModelMemory([
+    { model: folder, part: 'unet' },
+    { model: folder, part: 'text' },
+    { model: vae ?? folder, part: 'vae' },
+    ...(base === undefined ? [] : [{ model: base.folder, part: 'unet' as const, what: 'base' }]),
+  ]);
   using painter = await Painter.open(engine, request.folder, { vae });
   const { model, defaultSize } = painter;
   const { width, height } = request.size ?? { width: defaultSize, height: defaultSize };
