@@ -162,6 +162,14 @@ describe('a model that does not fit', () => {
     expect(code).toBe(3);
   });
 
+  test('train --validate counts the weights alone, before it builds anything', async () => {
+    const set = ['--set', 'training.validation.every=1', '--validate'];
+    const { code, err } = await potstill('train', project.recipeFile, ...set);
+    expect(err).toMatch(/at least 275 GB needed, /);
+    expect(code).toBe(3);
+    expect(existsSync(join(project.folder, 'cache'))).toBe(false);
+  });
+
   test('train exits with 3 before it builds or writes anything', async () => {
     const words = ['--set', 'training.ema.decay=0.99', '--set', `output=${join(project.folder, 'run')}`];
     const { code, err } = await potstill('train', project.recipeFile, ...words);

@@ -1,4 +1,14 @@
-import { cpSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs';
+import {
+  cpSync,
+  existsSync,
+  mkdirSync,
+  mkdtempSync,
+  readdirSync,
+  readFileSync,
+  renameSync,
+  rmSync,
+  writeFileSync,
+} from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
@@ -162,6 +172,68 @@ describe('train', () => {
         code: 'ERR_VALIDATE_NO_DATA',
         remedy: expect.stringContaining('"use": "validation"'),
       });
+    },
+    TIMEOUT_MS,
+  );
+
+  it(
+    'validate refuses what is no student before it builds anything',
+    async () => {
+      const { signal } = new AbortController();
+      const changes = { cache: { dir: 'cache-never' }, training: { validation: { every: 3, fraction: 0.2 } } };
+      const measure = (student: string) =>
+        validate(recipe('never', changes), { student: join(folder, student), progress: silentProgress, signal });
+      mkdirSync(join(folder, 'some-run', 'student'), { recursive: true });
+      cpSync(join(folder, 'student', 'unet'), join(folder, 'some-run', 'student'), { recursive: true });
+      for (const [student, what, remedy] of [
+        ['tpyo', 'no such file', "a run's student"],
+        ['images', 'neither a model nor a UNet', "a run's student"],
+        ['some-run', "a run's folder", join(folder, 'some-run', 'student')],
+        [join('student', 'vae'), 'holds no unet', 'vae'],
+      ] as const) {
+        await expect(measure(student), student).rejects.toMatchObject({
+          code: 'ERR_MODEL_FILE',
+          kind: 'input',
+          where: join(folder, student),
+          what: expect.stringContaining(what),
+          remedy: expect.stringContaining(remedy),
+        });
+      }
+      expect(existsSync(join(folder, 'cache-never'))).toBe(false);
+    },
+    TIMEOUT_MS,
+  );
+
+  it(
+    'validate counts its rows and ends between batches when it is interrupted',
+    async () => {
+      const validation = { every: 3, fraction: 0.5, samples: 4, draws: 3 };
+      const measured = recipe('watched', { training: { validation } });
+      const controller = new AbortController();
+      const counts: number[] = [];
+      let total: number | undefined;
+      let limit = Number.POSITIVE_INFINITY;
+      const progress: Progress = {
+        start: (label, options) => {
+          const task = silentProgress.start(label);
+          if (!label.startsWith('measuring')) return task;
+          total = options?.total;
+          const advance = (rows = 1): void => {
+            counts.push(rows);
+            if (counts.length === limit) controller.abort(interruptedError());
+          };
+          return { ...task, advance };
+        },
+        log: () => {},
+      };
+      await validate(measured, { progress, signal: controller.signal });
+      expect(total).toBe(24); // 4 samples, 3 draws, with their own captions and with others
+      expect(counts).toEqual(Array(12).fill(2));
+      counts.length = 0;
+      limit = 7;
+      const again = validate(measured, { progress, signal: controller.signal });
+      await expect(again).rejects.toMatchObject({ code: 'ERR_INTERRUPTED' });
+      expect(counts).toHaveLength(7);
     },
     TIMEOUT_MS,
   );

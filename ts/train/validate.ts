@@ -1,18 +1,18 @@
-import { stat } from 'node:fs/promises';
-import { join } from 'node:path';
 import { ensureCache } from '../cache/index.ts';
 import { inputError } from '../errors.ts';
+import { requireModelMemory } from '../machine/index.ts';
 import { methodOf } from '../methods/index.ts';
 import { componentFolder, loadEngine, openModel, Unet } from '../native/index.ts';
 import type { ResolvedRecipe } from '../recipe/index.ts';
 import { sourceOf } from './assemble.ts';
 import { placesOf, splitData, validationOf } from './held-out-data.ts';
+import { findStudent } from './measured-student.ts';
 import type { TrainOptions } from './train.ts';
 import type { ValidationFigures } from './validation.ts';
 
 /** How {@link validate} runs. */
 export interface ValidateOptions extends Omit<TrainOptions, 'resume'> {
-  /** A model's folder or a UNet's (such as a run's `student`) to measure in place of the recipe's student. */
+  /** A model (a folder or a single file) or a UNet's folder (such as a run's `student`) to measure in place of the recipe's student. */
   readonly student?: string | undefined;
 }
 
@@ -29,7 +29,7 @@ export interface ValidateResult extends ValidationFigures {
  * Measures a student on a recipe's held-out data and trains nothing: the figures that a run of the recipe would log for
  * these weights. Builds what is missing of the caches.
  *
- * @throws PotstillError when the recipe holds nothing out, or names what cannot be used
+ * @throws PotstillError when the recipe holds nothing out, or names what cannot be used; `ERR_MEMORY`; the signal's reason
  */
 export async function validate(recipe: ResolvedRecipe, options: ValidateOptions): Promise<ValidateResult> {
   const { training, data, seed } = recipe;
@@ -40,8 +40,8 @@ export async function validate(recipe: ResolvedRecipe, options: ValidateOptions)
     });
   }
   const { progress, signal } = options;
-  const folder = options.student ?? recipe.student.model;
-  const isModel = options.student === undefined || (await exists(join(folder, 'model_index.json')));
+  const { folder, isModel } = findStudent(options.student ?? recipe.student.model);
+  await requireModelMemory([{ model: folder, part: 'unet' }]);
   const engine = options.engine ?? (await loadEngine());
   const cache = await ensureCache(recipe, engine, { progress, signal });
   const { heldOut } = splitData(recipe, cache);
@@ -62,15 +62,11 @@ export async function validate(recipe: ResolvedRecipe, options: ValidateOptions)
       loss: training.loss,
     };
     const validation = validationOf(recipe, parts, cache, heldOut);
-    using _task = progress.start(`measuring ${folder}`);
-    const figures = await validation.measure(training.steps);
+    using task = progress.start(`measuring ${folder}`, { total: validation.forwards, unit: 'rows' });
+    const figures = await validation.measure(training.steps, { signal, onRows: (rows) => task.advance(rows) });
     return { student: folder, samples: validation.samples, draws: validation.size / validation.samples, ...figures };
   } finally {
     unet.dispose();
     schedule.dispose();
   }
-}
-
-async function exists(path: string): Promise<boolean> {
-  return (await stat(path).catch(() => undefined)) !== undefined;
 }

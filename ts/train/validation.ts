@@ -37,6 +37,14 @@ export interface ValidationOptions extends HeldOutOptions {
   readonly setOf?: ((sample: number) => string) | undefined;
 }
 
+/** How a measurement is watched over. */
+export interface MeasureOptions {
+  /** Once aborted, no further batch is begun and its reason is thrown; the weights are as before. */
+  readonly signal?: AbortSignal | undefined;
+  /** Called after each batch with the number of its rows, {@link Validation.forwards} altogether. */
+  readonly onRows?: ((rows: number) => void) | undefined;
+}
+
 /** Measures a student on held-out samples as its method would train on them. */
 export class Validation {
   readonly #parts: MeasuredParts;
@@ -59,13 +67,19 @@ export class Validation {
     return new Set(this.#rows.map(({ sample }) => sample)).size;
   }
 
+  /** Rows that one measurement computes: each with its own caption and, where there is another, with that. */
+  get forwards(): number {
+    return this.samples > 1 ? 2 * this.size : this.size;
+  }
+
   /** Measures the weights that the result would be taken from: the moving average where there is one. */
-  async measure(step: number): Promise<ValidationFigures> {
+  async measure(step: number, options: MeasureOptions = {}): Promise<ValidationFigures> {
     const { ema } = this.#parts;
     ema?.swap();
     try {
-      const losses = await this.#losses(this.#rows, step);
-      const shuffled = this.samples > 1 ? await this.#losses(withShuffledCaptions(this.#rows), step) : undefined;
+      const losses = await this.#losses(this.#rows, step, options);
+      const shuffled =
+        this.samples > 1 ? await this.#losses(withShuffledCaptions(this.#rows), step, options) : undefined;
       const figures = this.#figures(losses, shuffled, () => true);
       const { setOf } = this.#options;
       if (setOf === undefined) return figures;
@@ -92,14 +106,16 @@ export class Validation {
   }
 
   /** The loss of every row. */
-  async #losses(rows: readonly BatchRow[], step: number): Promise<number[]> {
+  async #losses(rows: readonly BatchRow[], step: number, { signal, onRows }: MeasureOptions): Promise<number[]> {
     const losses: number[] = [];
     while (losses.length < rows.length) {
+      signal?.throwIfAborted();
       const from = losses.length;
       const size = this.#sizeOf(rows[from]);
       const rest = rows.slice(from, from + this.#options.batch);
       const other = rest.findIndex((row) => this.#sizeOf(row) !== size);
       losses.push(...(await this.#measure(other < 0 ? rest : rest.slice(0, other), step, from)));
+      onRows?.(losses.length - from);
     }
     return losses;
   }
