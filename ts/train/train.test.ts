@@ -12,6 +12,7 @@ import {
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { potstill } from '../../test/support/command-line.ts';
 import { writeEchoUnet } from '../../test/support/echo-unet.ts';
 import { writeTinyImages } from '../../test/support/tiny-data.ts';
 import { writeTinyModel } from '../../test/support/tiny-model.ts';
@@ -200,6 +201,21 @@ describe('train', () => {
         });
       }
       expect(existsSync(join(folder, 'cache-never'))).toBe(false);
+    },
+    TIMEOUT_MS,
+  );
+
+  it(
+    'validate measures a single file as the folder that it was made of',
+    async () => {
+      const { signal } = new AbortController();
+      const given = recipe('from-file', { training: { validation: { every: 3, fraction: 0.2, draws: 1 } } });
+      const student = join(folder, 'student.safetensors');
+      const { code, err } = await potstill('model', 'convert', join(folder, 'student'), '--out', student);
+      expect(code, err).toBe(0);
+      const ofFile = await validate(given, { student, progress: silentProgress, signal });
+      const ofFolder = await validate(given, { progress: silentProgress, signal });
+      expect(ofFile).toEqual({ ...ofFolder, student });
     },
     TIMEOUT_MS,
   );
