@@ -15,8 +15,14 @@ export function componentName(plan: Plan): string {
   return plan.component === 'teacher' ? `teachers/${plan.id}` : plan.component;
 }
 
+/** What of a plan says how many records its component has. */
+export type CountedPlan =
+  | { readonly component: 'latents'; readonly views: readonly unknown[] }
+  | { readonly component: 'text'; readonly captions: readonly unknown[] }
+  | { readonly component: 'teacher'; readonly samples: readonly unknown[]; readonly draws: number };
+
 /** Records of a component. */
-export function recordCount(plan: Plan): number {
+export function recordCount(plan: CountedPlan): number {
   switch (plan.component) {
     case 'latents':
       return plan.views.length;

@@ -2,7 +2,7 @@ import { readdir, readFile, stat } from 'node:fs/promises';
 import { join } from 'node:path';
 import { z } from 'zod';
 import { inputError } from '../errors.ts';
-import { PLAN_FILE, SEAL_FILE } from './component.ts';
+import { PLAN_FILE, recordCount, SEAL_FILE } from './component.ts';
 
 /** A component as its plan and its folder tell, nothing of it checked by digest. */
 export interface ComponentSummary {
@@ -93,7 +93,7 @@ async function summarise(dir: string, component: string): Promise<ComponentSumma
     component,
     plan,
     sealed: files.includes(SEAL_FILE),
-    records: recordsOf(plan),
+    records: recordCount(plan),
     shards: files.filter((name) => /^shard-\d{5,}\.safetensors$/.test(name)).length,
     bytes: sizes.reduce((sum, size) => sum + size, 0),
   };
@@ -120,15 +120,4 @@ async function readSummarisedPlan(path: string, component: string): Promise<Summ
   const kind = component.startsWith('teachers/') ? 'teacher' : component;
   if (data.component !== kind) throw unreadable(`is a plan of ${data.component}, not of ${kind}`);
   return data;
-}
-
-function recordsOf(plan: SummarisedPlan): number {
-  switch (plan.component) {
-    case 'latents':
-      return plan.views.length;
-    case 'text':
-      return plan.captions.length;
-    case 'teacher':
-      return plan.samples.length * plan.draws;
-  }
 }
