@@ -1,5 +1,5 @@
 import { createHash } from 'node:crypto';
-import { cpSync, readFileSync, truncateSync } from 'node:fs';
+import { cpSync, readFileSync, rmSync, truncateSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { halves, viewSafetensors } from '../../test/support/safetensors.ts';
@@ -118,6 +118,15 @@ describe('ensureCache', () => {
       kind: 'check',
       where: join(folder, 'teachers/first/shard-00001.safetensors'),
     });
+  });
+
+  it('does not mind an unfinished teacher of another recipe beside its own', async () => {
+    const folder = join(project.folder, 'beside');
+    cpSync(join(project.folder, 'cache'), folder, { recursive: true });
+    cpSync(join(folder, 'teachers/first'), join(folder, 'teachers/third'), { recursive: true });
+    rmSync(join(folder, 'teachers/third/seal.json'));
+    const recipe = await project.recipe('data[0].captionDropout=0.1', `cache.dir=${folder}`);
+    expect((await ensureCache(recipe, engine)).samples).toHaveLength(6);
   });
 
   it('builds no teacher for a method that reads none, and keeps both predictions where captions are dropped', async () => {

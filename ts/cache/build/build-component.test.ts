@@ -144,6 +144,26 @@ describe('buildComponent', () => {
     expect(disposed).toBe(1);
   });
 
+  it('takes it as done when another build seals it before this one begins', async () => {
+    const overtaken: ComponentStore = {
+      ...store,
+      begin: async (folder, wanted) => {
+        await store.begin(folder, wanted);
+        await store.seal(wanted);
+        throw new Error('text is sealed and cannot be written');
+      },
+    };
+    const options = { progress: silentProgress, signal: new AbortController().signal };
+    expect(await buildComponent(cache, build(0), overtaken, options)).toMatchObject({ name: 'text', computed: 0 });
+    expect([disposed, ended]).toEqual([0, 0]);
+  });
+
+  it('passes on why it could not begin', async () => {
+    const failing: ComponentStore = { ...store, begin: () => Promise.reject(new Error('busy')) };
+    const options = { progress: silentProgress, signal: new AbortController().signal };
+    await expect(buildComponent(cache, build(0), failing, options)).rejects.toThrow('busy');
+  });
+
   it('refuses a component of another plan before anything is loaded', async () => {
     await store.begin(cache, { ...plan, captions: ['', 'x'] });
     await expect(run(build(0))).rejects.toMatchObject({ code: 'ERR_CACHE_FOREIGN' });

@@ -46,8 +46,8 @@ export async function buildComponent(
   { progress, signal }: { readonly progress: Progress; readonly signal: AbortSignal },
 ): Promise<ComponentOutcome> {
   const outcome = { name: componentName(plan), records: recordCount(plan) };
-  if ((await componentState(cache, plan)) === 'sealed') return { ...outcome, computed: 0 };
-  const shards = await store.begin(cache, plan);
+  const shards = await beginUnlessSealed(cache, plan, store);
+  if (shards === 'sealed') return { ...outcome, computed: 0 };
   try {
     const missing = shards.filter(({ whole }) => !whole);
     const computed = missing.reduce((sum, { from, to }) => sum + to - from, 0);
@@ -59,6 +59,21 @@ export async function buildComponent(
     return { ...outcome, computed };
   } finally {
     store.end(plan);
+  }
+}
+
+/** Another build may seal the component between a look at it and the beginning here: then there is nothing left to do. */
+async function beginUnlessSealed(
+  cache: string,
+  plan: Plan,
+  store: ComponentStore,
+): Promise<readonly ShardState[] | 'sealed'> {
+  if ((await componentState(cache, plan)) === 'sealed') return 'sealed';
+  try {
+    return await store.begin(cache, plan);
+  } catch (error) {
+    if ((await componentState(cache, plan)) === 'sealed') return 'sealed';
+    throw error;
   }
 }
 
