@@ -1,8 +1,9 @@
-import { mkdir, mkdtemp, readdir, rm, writeFile } from 'node:fs/promises';
+import { mkdir, mkdtemp, readdir, rm, symlink, writeFile } from 'node:fs/promises';
 import { hostname, tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { LOCK, lockFolder } from './folder-lock.ts';
+import { processStart } from './process-start.ts';
 
 /** No process has this number: Linux ends at 2²², others far below. */
 const DEAD_PROCESS = 2147483646;
@@ -42,6 +43,8 @@ describe('lockFolder', () => {
 
   it.each([
     ['a process that died', `${hostname()} ${DEAD_PROCESS} 1\n`],
+    ['a process that had the number of this one', `${hostname()} ${process.pid} 1\n`],
+    ['one of this number that started at another time', `${hostname()} ${process.pid} 1 1\n`],
     ['a crash that left half of it', ''],
   ])('lets one of many take over from %s', async (_, text) => {
     for (let round = 0; round < ROUNDS; round += 1) {
@@ -72,6 +75,35 @@ describe('lockFolder', () => {
     };
     await Promise.all(Array.from({ length: WORKERS }, worker));
     expect(times).toBeGreaterThanOrEqual(10 * ROUNDS);
+  });
+
+  it('tells a living process from another that had its number', async () => {
+    const parent = process.ppid;
+    const start = processStart(parent) ?? '';
+    await leaveLock(`${hostname()} ${parent} 1 ${start}\n`);
+    await expect(lockFolder(folder)).rejects.toMatchObject({ code: 'ERR_RUN_BUSY' });
+    await leaveLock(`${hostname()} ${parent} 1\n`);
+    await expect(lockFolder(folder)).rejects.toMatchObject({ code: 'ERR_RUN_BUSY' });
+    if (start === '') return; // known on Linux only
+    await leaveLock(`${hostname()} ${parent} 1 ${Number(start) + 1}\n`);
+    await (await lockFolder(folder))();
+    expect(await readdir(folder)).toEqual([]);
+  });
+
+  it.each([
+    ['a folder without an owner', (path: string) => mkdir(join(path, 'notes'), { recursive: true })],
+    ['an owner that is no file', (path: string) => mkdir(join(path, 'owner'), { recursive: true })],
+    ['a file', (path: string) => writeFile(path, '')],
+    ['a link that leads nowhere', (path: string) => symlink('nowhere', path)],
+  ])('refuses %s in its place, and leaves it there', async (_, make) => {
+    await make(join(folder, LOCK));
+    await expect(lockFolder(folder)).rejects.toMatchObject({
+      code: 'ERR_RUN_LOCK',
+      kind: 'input',
+      where: join(folder, LOCK),
+      remedy: expect.stringContaining('remove it'),
+    });
+    expect(await readdir(folder)).toEqual([LOCK]);
   });
 
   it('does not judge processes of other machines', async () => {
