@@ -1,5 +1,5 @@
 import { spawn } from 'node:child_process';
-import { mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, expect, test } from 'vitest';
@@ -46,4 +46,47 @@ test.each([
   expect(codes).toEqual(Array(PROCESSES).fill(0));
   expect(readFileSync(file, 'utf8')).toBe(String(PROCESSES));
   expect(readdirSync(place)).toEqual(['number']);
+});
+
+const { withLock } = (await import(MODULE)) as {
+  withLock: <T>(lock: string, onWait: () => void, work: () => Promise<T>) => Promise<T>;
+};
+
+function failToWait(): never {
+  throw new Error('waits for nobody');
+}
+
+test('what an earlier process of the same number left is taken over, what this one holds is not', async () => {
+  const lock = join(folder, 'restarted');
+  mkdirSync(lock);
+  writeFileSync(join(lock, 'owner'), `${process.pid} 1\n`);
+  const work = async (): Promise<string> => {
+    await expect(withLock(lock, failToWait, () => Promise.resolve())).rejects.toThrow('waits for nobody');
+    return 'done';
+  };
+  expect(await withLock(lock, failToWait, work)).toBe('done');
+  expect(readdirSync(folder)).not.toContain('restarted');
+});
+
+test.runIf(process.platform === 'linux')('a process that got a dead one’s number does not hold its lock', async () => {
+  const lock = join(folder, 'reused');
+  mkdirSync(lock);
+  writeFileSync(join(lock, 'owner'), `${process.ppid} 1 1\n`);
+  expect(await withLock(lock, failToWait, () => Promise.resolve('done'))).toBe('done');
+  mkdirSync(lock);
+  writeFileSync(join(lock, 'owner'), `${process.ppid} 1\n`);
+  await expect(withLock(lock, failToWait, () => Promise.resolve())).rejects.toThrow('waits for nobody');
+});
+
+test.each([
+  ['folder', (path: string) => mkdirSync(join(path, 'notes'), { recursive: true }), 'is no lock: it names no owner'],
+  ['owner', (path: string) => mkdirSync(join(path, 'owner'), { recursive: true }), 'cannot be read'],
+  ['file', (path: string) => writeFileSync(path, ''), 'is no lock but a file'],
+  ['link', (path: string) => symlinkSync('nowhere', path), 'is no lock but a file'],
+])('a %s in the place of the lock is named, rather than waited for', async (name, make, what) => {
+  const lock = join(folder, `foreign-${name}`);
+  make(lock);
+  const told = withLock(lock, failToWait, () => Promise.resolve());
+  await expect(told).rejects.toThrow(`${lock} ${what}`);
+  await expect(told).rejects.toThrow('remove it');
 });
