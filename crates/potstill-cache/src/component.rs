@@ -9,8 +9,7 @@ use crate::error::CacheError;
 pub const PLAN_FILE: &str = "plan.json";
 /// Name of a component's seal in its folder.
 pub const SEAL_FILE: &str = "seal.json";
-/// Name of the file that a build locks in the component's folder.
-#[cfg(feature = "fs")]
+/// Name of the file that a build locks in the component's folder. It locks nobody out by being there, so it may stay.
 pub(crate) const LOCK_FILE: &str = ".potstill-build.lock";
 /// Longest teacher id: it is a folder's name and stands in messages.
 const MAX_ID: usize = 64;

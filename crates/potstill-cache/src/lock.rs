@@ -1,7 +1,7 @@
 //! One build at a time in a component's folder.
 
 use std::fs::{self, File, OpenOptions, TryLockError};
-use std::io::{ErrorKind, Read, Seek, Write};
+use std::io::{self, ErrorKind, Read, Seek, Write};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
@@ -51,7 +51,7 @@ impl BuildLock {
                         process: process_in(&file),
                     });
                 }
-                Err(TryLockError::Error(error)) if error.kind() == ErrorKind::Unsupported => {}
+                Err(TryLockError::Error(error)) if knows_no_locks(&error) => {}
                 Err(TryLockError::Error(error)) => return Err(IoError::system("lock", &path)(error).into()),
             }
             // Whoever held it before may have removed it after it was opened here: then the lock is on a file without a name.
@@ -78,7 +78,8 @@ impl BuildLock {
     pub fn release(&self) {
         let mut file = self.file.lock().unwrap_or_else(PoisonError::into_inner);
         if file.is_some() && cfg!(unix) {
-            // Before the lock goes, or it might be another's. A file that stays locks nobody out.
+            // Before the lock goes, or it might be another's. A file that stays (elsewhere, or after a kill) locks nobody out,
+            // and verification passes over it.
             let _ = fs::remove_file(&self.path);
         }
         *file = None;
@@ -89,6 +90,19 @@ impl Drop for BuildLock {
     fn drop(&mut self) {
         self.release();
     }
+}
+
+/// `ENOLCK`, which `ErrorKind` has no name for: what a network drive says whose server has no lock service.
+#[cfg(any(target_os = "linux", target_os = "android"))]
+const NO_LOCKS: Option<i32> = Some(37);
+#[cfg(all(unix, not(any(target_os = "linux", target_os = "android"))))]
+const NO_LOCKS: Option<i32> = Some(77);
+#[cfg(not(unix))]
+const NO_LOCKS: Option<i32> = None;
+
+/// Whether a lock failed because the file system has none to give.
+fn knows_no_locks(error: &io::Error) -> bool {
+    error.kind() == ErrorKind::Unsupported || (NO_LOCKS.is_some() && error.raw_os_error() == NO_LOCKS)
 }
 
 fn process_in(file: &File) -> Option<u32> {
@@ -145,6 +159,20 @@ mod tests {
         let written = fs::read_to_string(folder.path().join(LOCK_FILE)).unwrap();
         assert_eq!(written, format!("{}\n", std::process::id()));
         drop(lock);
+    }
+
+    #[test]
+    fn a_file_system_without_locks_is_told_from_a_fault() {
+        assert!(knows_no_locks(&io::Error::from(ErrorKind::Unsupported)));
+        assert!(!knows_no_locks(&io::Error::from(ErrorKind::PermissionDenied)));
+        #[cfg(target_os = "linux")]
+        {
+            let named = io::Error::from_raw_os_error(37);
+            assert!(named.to_string().starts_with("No locks available"), "{named}");
+            assert!(knows_no_locks(&named));
+            // A disk that fails: nothing to build on.
+            assert!(!knows_no_locks(&io::Error::from_raw_os_error(5)));
+        }
     }
 
     #[cfg(unix)]

@@ -205,6 +205,8 @@ fn missing_extra_and_exchanged_shards() {
         fs::write(cache.join("text/.potstill-x.tmp"), "?").unwrap();
     });
     assert_eq!(extra, ["latents shard-extra", "text file-unknown", "text leftover"]);
+    let locked = epsilon(|cache| fs::write(cache.join("text/.potstill-build.lock"), "1\n").unwrap());
+    assert_eq!(locked, [""; 0]);
     let exchanged = epsilon(|cache| {
         fs::copy(
             cache.join("teachers/food/shard-00001.safetensors"),

@@ -18,7 +18,7 @@ pub(crate) use stream::read_header;
 #[cfg(feature = "fs")]
 pub(crate) use stream::{ShardProblem, hash_shard};
 
-use crate::component::{PLAN_FILE, SEAL_FILE, shard_file, shard_index};
+use crate::component::{LOCK_FILE, PLAN_FILE, SEAL_FILE, shard_file, shard_index};
 use crate::error::CacheError;
 use crate::layout::{Layout, ShardRange};
 use crate::plan::PredictionField;
@@ -168,7 +168,8 @@ fn check_files(examined: &Examined, files: &[String], findings: &mut Findings) {
         let Some(name) = path.strip_prefix(&prefix).filter(|name| !name.contains('/')) else {
             continue;
         };
-        if name == PLAN_FILE || name == SEAL_FILE || shard_index(name).is_some_and(|index| index < shards) {
+        let known = [PLAN_FILE, SEAL_FILE, LOCK_FILE].contains(&name);
+        if known || shard_index(name).is_some_and(|index| index < shards) {
             continue;
         }
         let kind = if name.starts_with(".potstill-") {
