@@ -65,7 +65,9 @@ struct Job<'a> {
 /// # Errors
 /// [`CacheError::NoCache`] when there is nothing of a cache, [`CacheError::Source`] when it cannot be listed.
 pub fn verify<S: Source + ?Sized>(source: &S, options: &VerifyOptions<'_>) -> Result<Report, CacheError> {
-    let files = source.list()?;
+    // By bytes: sources sort by what their language compares, and the same cache gives the same report everywhere.
+    let mut files = source.list()?;
+    files.sort_unstable();
     let ids = components(&files);
     if ids.is_empty() {
         return Err(CacheError::NoCache);
