@@ -164,7 +164,7 @@ export class Painter implements Disposable {
   ): Promise<Uint8Array> {
     return scope(async () => {
       const latents = await this.latents(networks, settings, options);
-      return withPictureText(await encodePng(this.decode(latents)), settings);
+      return withPictureText(await encodePng(this.decode(latents)), settings, { kind: this.model.kind });
     });
   }
 

@@ -1,4 +1,4 @@
-import type { SamplerKind } from '../native/index.ts';
+import type { ModelKind, SamplerKind } from '../native/index.ts';
 import { packageVersion } from '../version.ts';
 import { withText } from './png-text.ts';
 import type { PictureSettings } from './settings.ts';
@@ -19,6 +19,8 @@ export interface PictureModel {
 
 /** What made a picture, its settings aside. */
 export interface PictureModels {
+  /** The family, which decides what other programs' `Clip skip` counts; SD1.5 by default. */
+  readonly kind?: ModelKind | undefined;
   readonly model?: PictureModel | undefined;
   /** That of the first steps. */
   readonly base?: PictureModel | undefined;
@@ -46,9 +48,10 @@ export function withPictureText(png: Uint8Array, settings: PictureSettings, mode
 
 /**
  * A picture's settings in the form that other programs read: the prompt, a line `Negative prompt: …`, and a line of
- * `Name: value` pairs. A value with a comma, a colon or a line break is quoted as JSON. `Clip skip` counts from 1, as there.
+ * `Name: value` pairs. A value with a comma, a colon or a line break is quoted as JSON. `Clip skip` is the layer as counted
+ * there, the last one 1: what SD1.5 was trained with, while SDXL was trained with the one before it.
  */
-export function describe(settings: PictureSettings, { model, base, vae }: PictureModels = {}): string {
+export function describe(settings: PictureSettings, { kind = 'sd15', model, base, vae }: PictureModels = {}): string {
   const { prompt, negative = '', sampler, spacing, karras, eta, steps, guidance, guidanceRescale } = settings;
   const { seed, width, height, clipSkip = 0, unconditional, base: baseSteps } = settings;
   const pairs: readonly (readonly [name: string, value: string | number | bigint | undefined])[] = [
@@ -64,7 +67,7 @@ export function describe(settings: PictureSettings, { model, base, vae }: Pictur
     ['Model hash', model?.sha256?.slice(0, SHORT_HASH)],
     ['Model', model?.name],
     ['VAE', vae?.name],
-    ['Clip skip', clipSkip === 0 ? undefined : clipSkip + 1],
+    ['Clip skip', clipSkip === 0 ? undefined : clipSkip + TRAINED_LAYER[kind]],
     ['Unconditional', unconditional === 'zeros' ? unconditional : undefined],
     ['Base', baseSteps && base?.name],
     ['Base steps', baseSteps?.steps],
@@ -75,6 +78,9 @@ export function describe(settings: PictureSettings, { model, base, vae }: Pictur
   const numbers = pairs.flatMap(([name, value]) => (value === undefined ? [] : [`${name}: ${quoted(String(value))}`]));
   return [prompt, ...(negative === '' ? [] : [`Negative prompt: ${negative}`]), numbers.join(', ')].join('\n');
 }
+
+/** The layer that a family was trained with, counted from the last one, which is 1. */
+const TRAINED_LAYER: Readonly<Record<ModelKind, number>> = { sd15: 1, sdxl: 2 };
 
 /** Digits of a model's hash that other programs show. */
 const SHORT_HASH = 10;

@@ -76,6 +76,7 @@ export async function samplePictures(engine: Engine, request: SampleRequest): Pr
   painter.noise(0n, { width, height }).dispose(); // refuses a size before the UNet is read
   using networks = await Networks.open(engine, model, request.base?.folder);
   const models: PictureModels = {
+    kind: model.kind,
     model: await pictureModel(request.folder),
     base: request.base && (await pictureModel(request.base.folder)),
     vae: request.vae === undefined ? undefined : { name: (await pictureModel(request.vae)).name },

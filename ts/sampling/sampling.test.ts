@@ -138,6 +138,8 @@ test('what a picture was made with is told to other programs and, whole, to pots
       'Seed: 18446744073709551615, Size: 64x32, Model hash: ababababab, Model: "mine, v2", Clip skip: 2, ' +
       'Base: sdxl, Base steps: 1, Base CFG scale: 6, RNG: philox',
   );
+  expect(describe(all, { ...models, kind: 'sdxl' })).toContain(', Clip skip: 3, ');
+  expect(describe({ ...all, clipSkip: 0 }, { ...models, kind: 'sdxl' })).not.toContain('Clip skip');
   expect(pictureRecipe(all, models)).toMatchObject({
     ...{ version: 1, prompt: 'a red apple', sampler: 'dpmpp-2m', seed: '18446744073709551615', model: models.model },
     base: { steps: 1, guidance: 6, model: { name: 'sdxl' } },
