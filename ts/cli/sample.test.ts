@@ -1,5 +1,5 @@
 import { existsSync } from 'node:fs';
-import { mkdtemp, readFile, rm } from 'node:fs/promises';
+import { mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, expect, test } from 'vitest';
@@ -63,6 +63,22 @@ test('hybrid, batched and stochastic pictures carry the recipe that made them', 
     ...{ sampler: 'euler-a', steps: 2, seed: '3', guidance: 1, prompt: 'a (red:1.3) apple', syntax: 'weighted' },
     ...{ model: { name: 'model' }, base: { steps: 1, guidance: 5, model: { name: 'base' } } },
   });
+});
+
+test('refuses a base with another noise schedule', async () => {
+  const [base, out] = [join(folder, 'rescaled'), join(folder, 'none')];
+  await writeTinyModel(engine, base, 2);
+  const file = join(base, 'scheduler', 'scheduler_config.json');
+  const config = JSON.parse(await readFile(file, 'utf8')) as object;
+  const words = ['--prompt', 'x', '--base', base, '--base-steps', '1', '--out', out];
+  for (const change of [{ rescale_betas_zero_snr: true }, { beta_end: 0.0121 }]) {
+    await writeFile(file, JSON.stringify({ ...config, ...change }));
+    expect(await sample(...words)).toMatchObject({ code: 2, err: expect.stringContaining('noise schedule') });
+    expect(existsSync(out)).toBe(false);
+  }
+  // Another prediction kind is converted.
+  await writeFile(file, JSON.stringify({ ...config, prediction_type: 'v_prediction' }));
+  expect(await sample(...words.with(-1, join(folder, 'velocity')))).toMatchObject({ code: 0 });
 });
 
 test.each([

@@ -10,8 +10,9 @@ import {
   type Model,
   openModel,
   type PredictionKind,
+  type Schedule,
   scope,
-  type Tensor,
+  Tensor,
   Unet,
 } from '../native/index.ts';
 import type { Progress } from '../progress.ts';
@@ -129,14 +130,17 @@ class Networks implements Disposable {
     this.#unets = base === undefined ? [all.unet] : [all.unet, base.unet];
   }
 
-  /** @throws PotstillError when the base is of another family, so that it cannot read the model's text or latents */
+  /**
+   * @throws PotstillError when the base is of another family, so that it cannot read the model's text or latents, or has
+   * another noise schedule, so that a timestep is not the same noise to both
+   */
   static async open(engine: Engine, model: Model, baseFolder: string | undefined): Promise<Networks> {
     const network = async (folder: string, prediction: PredictionKind): Promise<WeightedUnet> => {
       return { unet: await Unet.open(engine, componentFolder({ folder }, 'unet')), weight: 1, prediction };
     };
     if (baseFolder === undefined) return new Networks(await network(model.folder, model.prediction), undefined);
     const base = await openModel(engine, baseFolder);
-    base.schedule.dispose();
+    using schedule = base.schedule;
     const family = ({ kind, latentChannels, textWidth }: Model): string => `${kind}/${latentChannels}/${textWidth}`;
     if (family(base) !== family(model)) {
       throw inputError(
@@ -147,6 +151,14 @@ class Networks implements Disposable {
           remedy: 'Take the model that the student was distilled from.',
         },
       );
+    }
+    if (!(await sameLevels(engine, schedule, model.schedule))) {
+      throw inputError('ERR_BASE_SCHEDULE', "the base's noise schedule is not the model's", {
+        where: baseFolder,
+        remedy:
+          'Its steps would be told other amounts of noise than there are. Take the model that the student was distilled ' +
+          'from, with the same scheduler_config.json (betas, rescale_betas_zero_snr).',
+      });
     }
     const first = await network(model.folder, model.prediction);
     try {
@@ -160,6 +172,23 @@ class Networks implements Disposable {
   [Symbol.dispose](): void {
     for (const unet of this.#unets) unet.dispose();
   }
+}
+
+/** Whether every timestep has the same amount of noise in both. */
+async function sameLevels(engine: Engine, a: Schedule, b: Schedule): Promise<boolean> {
+  if (a.timesteps !== b.timesteps) return false;
+  const count = a.timesteps;
+  const timesteps = Float64Array.from({ length: count }, (_, timestep) => timestep);
+  const levels = (schedule: Schedule): Promise<readonly Float32Array[]> =>
+    scope(async () => {
+      const [ones, zeros] = [1, 0].map((value) =>
+        Tensor.fromArray(engine, new Float32Array(count).fill(value), [count, 1, 1, 1]),
+      ) as [Tensor, Tensor];
+      const [signal, noise] = [schedule.addNoise(ones, zeros, timesteps), schedule.addNoise(zeros, ones, timesteps)];
+      return [await signal.toArray(), await noise.toArray()];
+    });
+  const [first, second] = [await levels(a), await levels(b)];
+  return first.every((values, at) => values.every((value, timestep) => value === second[at]?.[timestep]));
 }
 
 /** One picture's settings, without what only `potstill sample` needs. */
