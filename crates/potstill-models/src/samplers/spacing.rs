@@ -59,11 +59,11 @@ impl Spacing {
                 (0..steps).rev().map(|i| (i * stride) as f64 + LEADING_OFFSET).collect()
             }
             Self::Trailing => {
-                // numpy's `arange(T, 0, -T/N)`: its length, its increment and its rounding of halves to even.
+                // numpy's `arange(T, 0, -T/N)`: its increment and its rounding of halves to even. Its length is N + 1 where
+                // T/N is rounded down, and diffusers' list then ends in -1 (61 steps of 1000, for one); here it is always N.
                 let (start, stride) = (total as f64, total as f64 / steps as f64);
-                let count = (start / stride).ceil() as usize;
                 let increment = (start - stride) - start;
-                (0..count)
+                (0..steps)
                     .map(|i| (start + i as f64 * increment).round_ties_even() - 1.)
                     .collect()
             }
@@ -113,6 +113,30 @@ mod tests {
         assert_eq!(Spacing::Trailing.timesteps(3, 1000).unwrap(), [999., 666., 332.]);
         let linspace = Spacing::Linspace.timesteps(20, 1000).unwrap();
         assert!(linspace[0] == 999. && (linspace[1] - 946.421052).abs() < 1e-5 && linspace[19] == 0.);
+    }
+
+    #[test]
+    fn every_count_is_kept_and_no_timestep_is_visited_twice() {
+        let asked = |spacing, steps| match (spacing, steps) {
+            // Its first timestep would be past the schedule's end.
+            (Spacing::Leading, 1000) => None,
+            _ => Some((spacing, steps)),
+        };
+        for spacing in [Spacing::Leading, Spacing::Trailing, Spacing::Linspace] {
+            for (spacing, steps) in (1..=1000).filter_map(|steps| asked(spacing, steps)) {
+                let timesteps = spacing.timesteps(steps, 1000).unwrap();
+                assert_eq!(timesteps.len(), steps, "{spacing:?}");
+                assert!(
+                    timesteps.windows(2).all(|pair| pair[1] < pair[0]),
+                    "{spacing:?}, {steps} steps"
+                );
+                let (first, last) = (timesteps[0], timesteps[steps - 1]);
+                assert!(
+                    first <= 999. && last >= 0.,
+                    "{spacing:?}, {steps} steps: {first} to {last}"
+                );
+            }
+        }
     }
 
     #[test]
