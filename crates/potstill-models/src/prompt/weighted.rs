@@ -31,7 +31,7 @@ impl PromptEncoder {
     /// of SDXL's second tokenizer, which stands for nothing when it is written.
     ///
     /// # Errors
-    /// When an embedding is missing or made for other encoders, or the prompt is longer than 16 KiB.
+    /// When an embedding is missing or made for other encoders, a weight is beyond ±1000, or the prompt is longer than 16 KiB.
     pub fn encode_weighted(
         &self,
         prompt: &str,
@@ -42,7 +42,7 @@ impl PromptEncoder {
             let reason = format!("has {} bytes, at most {MAX_PROMPT_BYTES} are read", prompt.len());
             return Err(ModelError::input("prompt", reason));
         }
-        let pieces = parse(prompt);
+        let pieces = parse(prompt)?;
         let (tokenizer, encoder) = &self.first;
         let Some((second_tokenizer, second_encoder)) = &self.second else {
             let states = |output: &TextOutput| encoder.normalised_hidden_state(output, clip_skip);
