@@ -30,7 +30,12 @@ export function configureConvert(command: Command, context: Context): void {
     .addOption(new Option('--dtype <name>', "default: each tensor's own").choices(['f32', 'f16', 'bf16']))
     .option('--vae <path>', "a VAE in place of the model's: a file or a folder that has one")
     .option('--title <text>', "the title in a file's metadata")
-    .option('--allow <key>', 'an unexpected key to leave out; a final * stands for the rest', collect, [])
+    .option(
+      '--allow <key>',
+      "an unexpected key, or a tokenizer that isn't CLIP's, to leave out; a final * stands for the rest",
+      collect,
+      [],
+    )
     .action(async (path: string, { out, to, dtype, title, vae, allow }: ConvertOptions) => {
       const { convertModel } = await import('../model/convert.ts');
       const { progress, signal } = context;

@@ -21,7 +21,9 @@ beforeAll(async () => {
     encoder_hidden_states: gaussian([1, 77, 32]),
     timestep: Tensor.fromArray(engine, [3], [1]),
   });
-  const { code, err } = await potstill('model', 'convert', at('model'), '--out', at('file.safetensors'));
+  const words = ['model', 'convert', at('model'), '--out', at('file.safetensors')];
+  expect((await potstill(...words)).err).toContain("is not CLIP's tokenizer");
+  const { code, err } = await potstill(...words, '--allow', 'tokenizer');
   expect(code, err).toBe(0);
 });
 afterAll(() => rm(folder, { recursive: true }));
@@ -75,7 +77,17 @@ test('there and back is the same file; nothing is overwritten', async () => {
 });
 
 test('another dtype and another VAE', async () => {
-  const words = ['model', 'convert', at('model'), '--out', at('half.safetensors'), '--dtype', 'bf16'];
+  const words = [
+    'model',
+    'convert',
+    at('model'),
+    '--out',
+    at('half.safetensors'),
+    '--dtype',
+    'bf16',
+    '--allow',
+    'tokenizer',
+  ];
   expect((await potstill(...words, '--vae', at('file.safetensors'), '--title', 'Half')).code).toBe(0);
   const report = await inspect(at('half.safetensors'));
   expect(report.components.flatMap(({ dtypes }) => Object.keys(dtypes))).toEqual(['BF16', 'BF16', 'BF16']);

@@ -103,6 +103,14 @@ mod tests {
             Tokenizer::load(folder.path(), None).unwrap(),
             Tokenizer::clip(Some("!")).unwrap(),
         );
+        assert!(read.gives_the_ids_of(&built));
+        assert!(!Tokenizer::clip(None).unwrap().gives_the_ids_of(&built));
+        // An end token that pads without saying so and one that does.
+        assert!(
+            Tokenizer::clip(None)
+                .unwrap()
+                .gives_the_ids_of(&Tokenizer::clip(Some(END)).unwrap())
+        );
         let prompt = "A photo of an astronaut riding a horse! naïve 東京 🚀";
         assert_eq!(read.encode(prompt), built.encode(prompt));
         assert_eq!(built.encode(prompt)[1..4], [320, 1125, 539]);

@@ -19,7 +19,7 @@ use crate::unet::TIME_IDS;
 pub(crate) use chunks::Token;
 
 /// Padding of SDXL's second tokenizer where its folder does not say.
-const SECOND_PADDING: &str = "!";
+pub(crate) const SECOND_PADDING: &str = "!";
 
 /// Encoded prompts. B: number of prompts.
 #[derive(Clone)]

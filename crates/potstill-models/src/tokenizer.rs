@@ -129,6 +129,19 @@ impl Tokenizer {
         self.vocabulary.len()
     }
 
+    /// Whether every prompt has the same ids in both.
+    pub(crate) fn gives_the_ids_of(&self, other: &Self) -> bool {
+        let sorted = |special: &[(String, u32)]| {
+            let mut special = special.to_vec();
+            special.sort();
+            special.dedup(); // the end token twice, where it pads and a configuration says so
+            special
+        };
+        (self.vocabulary == other.vocabulary && self.merges == other.merges)
+            && (self.frame() == other.frame() && self.length == other.length)
+            && sorted(&self.special) == sorted(&other.special)
+    }
+
     /// The start, end and padding tokens.
     pub(crate) fn frame(&self) -> (u32, u32, u32) {
         (self.start, self.end, self.pad)

@@ -88,6 +88,12 @@ impl Case {
     }
 }
 
+/// What a file without metadata is taken to have, whose marks are those of a scheduler's configuration.
+fn implied_scheduler(kind: ModelKind, marked: Json) -> Json {
+    let case = Case::new(kind, marked);
+    Json::Object(report(&case.changed(&case.tensors())).scheduler)
+}
+
 /// The values of a component that is loaded from two places are the same.
 fn assert_same_unet(a: &Path, b: &Path) {
     let load = |path: &Path| {
@@ -132,6 +138,83 @@ fn there_and_back_is_the_same_to_the_bit() {
 }
 
 #[test]
+fn a_schedulers_settings_come_back_whole() {
+    // Same alphas and prediction as what an SD1.5 file implies: only diffusers' sampling differs.
+    let scheduler = json!({
+        "_class_name": "PNDMScheduler", "_diffusers_version": "0.6.0", "beta_end": 0.012, "beta_schedule": "scaled_linear",
+        "beta_start": 0.00085, "num_train_timesteps": 1000, "prediction_type": "epsilon", "set_alpha_to_one": false,
+        "skip_prk_steps": true, "steps_offset": 3, "timestep_spacing": "linspace", "trained_betas": null,
+    });
+    let case = Case::new(ModelKind::Sd15, scheduler.clone());
+    convert(&case.file(), &case.path("back"), &keep(Layout::Folder)).unwrap();
+    let text = std::fs::read_to_string(case.path("back/scheduler/scheduler_config.json")).unwrap();
+    assert_eq!(serde_json::from_str::<Json>(&text).unwrap(), scheduler);
+    let text = std::fs::read_to_string(case.path("back/model_index.json")).unwrap();
+    let index: Json = serde_json::from_str(&text).unwrap();
+    assert_eq!(index["scheduler"], json!(["diffusers", "PNDMScheduler"]));
+}
+
+#[test]
+fn a_tokenizer_that_is_not_clips_is_not_lost_unnoticed() {
+    let case = Case::new(ModelKind::Sdxl, json!({}));
+    let words: Vec<&str> = vec!["<|startoftext|>", "<|endoftext|>", "!"];
+    let vocabulary: BTreeMap<&str, usize> = words.into_iter().zip(0..).collect();
+    let write = |name: &str| {
+        let folder = case.path("model").join(name);
+        std::fs::create_dir(&folder).unwrap();
+        std::fs::write(folder.join("vocab.json"), json!(vocabulary).to_string()).unwrap();
+        std::fs::write(folder.join("merges.txt"), "#version: 0.2\n").unwrap();
+    };
+    write("tokenizer_2");
+    let target = case.path("lost.safetensors");
+    let error = convert(&case.path("model"), &target, &keep(Layout::File))
+        .unwrap_err()
+        .to_string();
+    assert!(
+        error.contains("tokenizer_2") && error.contains("is not CLIP's tokenizer"),
+        "{error}"
+    );
+    assert!(!target.exists());
+    let allow = ["tokenizer_2".to_string()];
+    let allowing = ConvertOptions {
+        allow: &allow,
+        ..keep(Layout::File)
+    };
+    assert_eq!(
+        convert(&case.path("model"), &target, &allowing).unwrap().left_out,
+        ["tokenizer_2"]
+    );
+    // A folder keeps it.
+    assert!(
+        convert(&case.path("model"), &case.path("copy"), &keep(Layout::Folder))
+            .unwrap()
+            .left_out
+            .is_empty()
+    );
+    assert!(case.path("copy/tokenizer_2/vocab.json").is_file());
+}
+
+#[test]
+fn thirds_of_different_dtypes_lose_nothing() {
+    let case = Case::new(ModelKind::Sdxl, json!({}));
+    let path = case.path("model/text_encoder_2/model.safetensors");
+    let mut tensors = stored::read(&path);
+    let name = "text_model.encoder.layers.0.self_attn.v_proj.weight";
+    let shape = tensors[name].shape.clone();
+    let numbers: Vec<f32> = (0..shape.iter().product::<usize>())
+        .map(|i| 1. / (i + 3) as f32)
+        .collect();
+    tensors.insert(name.into(), Stored::f32(&shape, &numbers));
+    stored::write(&path, &tensors, &BTreeMap::new());
+    let target = case.path("mixed.safetensors");
+    convert(&case.path("model"), &target, &keep(Layout::File)).unwrap();
+    let merged = &stored::read(&target)[&format!("{SECOND}transformer.resblocks.0.attn.in_proj_weight")];
+    assert_eq!(merged.dtype, Dtype::F32);
+    let bytes: Vec<u8> = numbers.iter().flat_map(|v| v.to_le_bytes()).collect();
+    assert!(merged.bytes.ends_with(&bytes), "the values come last");
+}
+
+#[test]
 fn files_load_as_their_folders_do() {
     for kind in [ModelKind::Sd15, ModelKind::Sdxl] {
         let case = Case::new(kind, json!({}));
@@ -167,7 +250,7 @@ fn files_load_as_their_folders_do() {
 
 #[test]
 fn shapes_imply_the_configuration_and_the_report_counts_every_key() {
-    let case = Case::new(ModelKind::Sdxl, json!({}));
+    let case = Case::new(ModelKind::Sdxl, implied_scheduler(ModelKind::Sdxl, json!({})));
     assert!(!stored::metadata(&case.file()).contains_key("potstill.config"));
     let found = report(&case.changed(&case.tensors()));
     assert!(found.mismatch().is_empty(), "{}", found.mismatch());
@@ -336,7 +419,7 @@ fn a_vae_alone_takes_its_scaling_from_the_model_that_it_is_for() {
 #[test]
 fn marks_of_velocity_and_of_the_schedules_end() {
     let velocity = json!({"prediction_type": "v_prediction", "rescale_betas_zero_snr": true});
-    let case = Case::new(ModelKind::Sdxl, velocity.clone());
+    let case = Case::new(ModelKind::Sdxl, implied_scheduler(ModelKind::Sdxl, velocity.clone()));
     let tensors = case.tensors();
     assert_eq!(
         (tensors["v_pred"].shape.as_slice(), tensors["ztsnr"].bytes.len()),

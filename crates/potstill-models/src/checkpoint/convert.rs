@@ -6,6 +6,7 @@ use potstill_io::Dtype;
 
 use super::kinds::Component;
 use super::opened::{Checkpoint, Layout};
+use super::own_tokenizer::lost_tokenizers;
 use super::part::Part;
 use super::write::{write_folder, write_single};
 use crate::error::{ModelError, Result};
@@ -18,7 +19,8 @@ pub struct ConvertOptions<'a> {
     pub dtype: Option<Dtype>,
     /// `modelspec.title`; none keeps the source's, else takes the source's name.
     pub title: Option<String>,
-    /// Keys that belong to nothing known and may be left out: exact, or with a final `*` for the rest.
+    /// Keys that belong to nothing known and may be left out: exact, or with a final `*` for the rest. Also `tokenizer` and
+    /// `tokenizer_2`, which a file has no place for: one that is not CLIP's is lost.
     pub allow: &'a [String],
     /// A checkpoint whose VAE takes the place of the source's.
     pub vae: Option<&'a Checkpoint>,
@@ -29,7 +31,7 @@ pub struct ConvertOptions<'a> {
 pub struct Converted {
     /// The files, in the order in which they were written.
     pub files: Vec<PathBuf>,
-    /// Keys that were left out because they were allowed to be.
+    /// Keys, and tokenizers' folders, that were left out because they were allowed to be.
     pub left_out: Vec<String>,
     /// Components of which the target has none because the source has none.
     pub absent: Vec<Component>,
@@ -50,7 +52,7 @@ pub(super) struct Job<'a> {
 ///
 /// # Errors
 /// [`ModelError::Keys`] with every key of the source that is missing, of another shape or dtype, or unexpected and not
-/// allowed; [`ModelError::File`] when the target exists.
+/// allowed; [`ModelError::File`] when the target exists, or a file would lose a tokenizer that is not CLIP's.
 pub fn convert_checkpoint(
     source: &Checkpoint,
     target: &Path,
@@ -72,7 +74,7 @@ pub fn convert_checkpoint(
         );
         return Err(ModelError::input("dtype", reason));
     }
-    let left_out = refuse_misfits(source, options.allow)?;
+    let mut left_out = refuse_misfits(source, options.allow)?;
     let mut parts: Vec<&Part> = source.parts.iter().collect();
     if let Some(other) = options.vae {
         refuse_misfits(other, options.allow)?;
@@ -92,7 +94,10 @@ pub fn convert_checkpoint(
         parts,
     };
     let files = match options.layout {
-        Layout::File => write_single(&job, target, progress)?,
+        Layout::File => {
+            left_out.extend(lost_tokenizers(&job, |name| is_allowed(name, options.allow))?);
+            write_single(&job, target, progress)?
+        }
         Layout::Folder => write_folder(&job, target, progress)?,
     };
     let wanted = match source.kind {
@@ -110,12 +115,7 @@ pub fn convert_checkpoint(
 /// The unexpected keys that may be left out.
 fn refuse_misfits(checkpoint: &Checkpoint, allow: &[String]) -> Result<Vec<String>> {
     let mut mismatch = checkpoint.report()?.mismatch();
-    let allowed = |key: &String| {
-        allow.iter().any(|pattern| match pattern.strip_suffix('*') {
-            Some(start) => key.starts_with(start),
-            None => key == pattern,
-        })
-    };
+    let allowed = |key: &String| is_allowed(key, allow);
     let (left_out, unexpected) = mismatch.unexpected.into_iter().partition(allowed);
     mismatch.unexpected = unexpected;
     match mismatch.is_empty() {
@@ -125,6 +125,13 @@ fn refuse_misfits(checkpoint: &Checkpoint, allow: &[String]) -> Result<Vec<Strin
             mismatch: Box::new(mismatch),
         }),
     }
+}
+
+fn is_allowed(key: &str, allow: &[String]) -> bool {
+    allow.iter().any(|pattern| match pattern.strip_suffix('*') {
+        Some(start) => key.starts_with(start),
+        None => key == pattern,
+    })
 }
 
 fn title(source: &Checkpoint, options: &ConvertOptions) -> String {

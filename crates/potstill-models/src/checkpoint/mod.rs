@@ -12,6 +12,7 @@ mod folder;
 mod kinds;
 mod names;
 mod opened;
+mod own_tokenizer;
 mod part;
 mod report;
 mod scheduler;

@@ -14,6 +14,7 @@ use crate::checkpoint::config::ComponentConfig;
 use crate::checkpoint::convert::{ConvertProgress, Job};
 use crate::checkpoint::kinds::Component;
 use crate::checkpoint::opened::{KEPT_LOGIT_SCALE, KEPT_METADATA, Layout};
+use crate::checkpoint::own_tokenizer::{padding, tokenizer_name};
 use crate::checkpoint::part::Part;
 use crate::checkpoint::single::CONFIG_METADATA;
 use crate::clip::TextConfig;
@@ -154,10 +155,7 @@ fn config_json(part: &Part, dtype: Option<Dtype>) -> Map<String, Json> {
 
 /// A folder's own tokenizer, or CLIP's. None for a vocabulary that is not CLIP's, which a file does not hold.
 fn write_tokenizer(job: &Job, folder: &Path, component: Component, config: &TextConfig) -> Result<Vec<PathBuf>> {
-    let name = match component {
-        Component::TextEncoder2 => "tokenizer_2",
-        _ => "tokenizer",
-    };
+    let name = tokenizer_name(component);
     let target = folder.join(name);
     let mut files = Vec::new();
     if job.source.layout == Layout::Folder {
@@ -173,10 +171,7 @@ fn write_tokenizer(job: &Job, folder: &Path, component: Component, config: &Text
         }
     } else if config.vocabulary == CLIP_VOCABULARY {
         create_dir_durably(&target)?;
-        let pad = match component {
-            Component::TextEncoder2 => "!",
-            _ => "<|endoftext|>",
-        };
+        let pad = padding(component).unwrap_or("<|endoftext|>");
         for (file, text) in clip_vocabulary::tokenizer_files(pad) {
             let path = target.join(file);
             write_atomic(&path, |writer| {

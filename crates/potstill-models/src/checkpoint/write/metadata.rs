@@ -51,7 +51,7 @@ pub(super) fn file_metadata(job: &Job, plan: &Plan, sha256: &str) -> Result<BTre
             PredictionKind::X0 | PredictionKind::Flow => metadata.remove(PREDICTION_METADATA),
         };
     }
-    match config_entry(job, plan, &schedule)? {
+    match config_entry(job, plan) {
         config if config.is_empty() => metadata.remove(CONFIG_METADATA),
         config => metadata.insert(CONFIG_METADATA.to_string(), Json::Object(config).to_string()),
     };
@@ -66,7 +66,7 @@ fn sample_size(job: &Job) -> Option<usize> {
 }
 
 /// The configurations that a reader would not conclude from the file.
-fn config_entry(job: &Job, plan: &Plan, schedule: &Schedule) -> Result<Map<String, Json>> {
+fn config_entry(job: &Job, plan: &Plan) -> Map<String, Json> {
     let mut entry = Map::new();
     let kind = job.source.kind;
     let pooled = job.parts.iter().find_map(|part| match &part.config {
@@ -89,12 +89,12 @@ fn config_entry(job: &Job, plan: &Plan, schedule: &Schedule) -> Result<Map<Strin
         let mut marks = Marks::of_config(&job.source.scheduler);
         // Only SDXL files have a mark for this.
         marks.zero_terminal_snr &= kind == ModelKind::Sdxl && marks.v_prediction;
-        let implied = Schedule::parse(&scheduler_config(kind, marks), "scheduler")?;
-        if implied != *schedule {
+        // All of it, not only what the schedule is made of: diffusers samples with the class, the spacing and the offset.
+        if scheduler_config(kind, marks) != job.source.scheduler {
             entry.insert(SCHEDULER.to_string(), Json::Object(job.source.scheduler.clone()));
         }
     }
-    Ok(entry)
+    entry
 }
 
 /// What a reader would conclude from a component's shapes; none when it would refuse them.

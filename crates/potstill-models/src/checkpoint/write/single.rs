@@ -118,6 +118,8 @@ fn plan<'a>(job: &Job<'a>) -> Result<Plan<'a>> {
             };
             let key = format!("{}{key}", prefix(kind, part.component));
             if let Some(&i) = index.get(&key) {
+                let spec = &mut plan.specs[i];
+                spec.dtype = job.dtype.unwrap_or_else(|| holding(spec.dtype, dtype_of(part, &name)));
                 if let Content::Parameters { names, .. } = &mut plan.contents[i] {
                     names.push((name, shape));
                 }
@@ -140,6 +142,15 @@ fn plan<'a>(job: &Job<'a>) -> Result<Plan<'a>> {
         add_sdxl_constants(job, &mut plan);
     }
     Ok(plan)
+}
+
+/// The smallest dtype that has every value of both: thirds of one tensor may be stored in different ones.
+fn holding(a: Dtype, b: Dtype) -> Dtype {
+    match (a, b) {
+        (a, b) if a == b => a,
+        (Dtype::F64, _) | (_, Dtype::F64) => Dtype::F64,
+        _ => Dtype::F32,
+    }
 }
 
 /// OpenCLIP's scale, and ComfyUI's marks of the prediction type.
