@@ -58,10 +58,12 @@ export function configureUnet(command: Command, context: Context): void {
         });
       }
       const { loadEngine } = await import('../native/index.ts');
-      const { ARCHITECTURES, measure, UnetBenchmark } = await import('../bench/index.ts');
+      const { ARCHITECTURES, measure, requireUnetMemory, UnetBenchmark } = await import('../bench/index.ts');
+      const workload = { size, batch, mode, recompute };
+      await requireUnetMemory(arch, workload);
       const engine = await loadEngine({ threads });
-      const workload = await UnetBenchmark.create(engine, ARCHITECTURES[arch], { size, batch, mode, recompute });
-      const result = await measure(engine, () => workload.run(), { iterations, profile, signal: context.signal });
+      const unet = await UnetBenchmark.create(engine, ARCHITECTURES[arch], workload);
+      const result = await measure(engine, () => unet.run(), { iterations, profile, signal: context.signal });
       context.result(result, () => describeMeasurement(`${arch} ${size}x${size}, batch ${batch}, ${mode}`, result));
     });
 }

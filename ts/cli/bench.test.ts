@@ -25,6 +25,13 @@ test.each([
   expect(code).toBe(2);
 });
 
+test('bench unet refuses a size that no memory holds, before it makes anything', async () => {
+  const { code, err } = await potstill('bench', 'unet', '--size', '65536', '--batch', '64');
+  expect(err).toMatch(/not enough memory: at least \d+ GB needed \(weights 3\.44 GB, activations \d+ GB\)/);
+  expect(err).toContain('sd15 65536x65536, batch 64, forward');
+  expect(code).toBe(3);
+});
+
 test('what is designed but not built says so by name', async () => {
   const { code, err } = await potstill('bench', 'verify', 'cache');
   expect(err).toContain('potstill bench verify is not built yet');
