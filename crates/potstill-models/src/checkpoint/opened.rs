@@ -187,6 +187,12 @@ impl Checkpoint {
         self.parts.iter().map(|part| part.component)
     }
 
+    /// The components that are there, with their configurations: stated, or implied by keys and shapes.
+    pub fn configs(&self) -> Vec<(Component, ComponentConfig)> {
+        let pair = |part: &Part| (part.component, part.config.clone());
+        self.parts.iter().map(pair).collect()
+    }
+
     /// Compares what is there with what the components ask for. Reads headers only.
     pub fn report(&self) -> Result<CheckpointReport> {
         let place = self.path.display().to_string();

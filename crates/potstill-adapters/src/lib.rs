@@ -1,0 +1,25 @@
+//! LoRA and its relatives (rsLoRA, DoRA, LoHa, LoKr, full differences): one representation, and the dialects of kohya,
+//! ComfyUI, peft and diffusers in and out of it.
+//!
+//! * [`Family`]: the layers that an adapter can sit on, and their names in every dialect.
+//! * [`Adapter`]: what an adapter does, layer by layer ([`Module`]), read by [`Adapter::open`] with every key accounted
+//!   for, written by [`write_adapter`].
+//! * [`scale`], [`merge`], [`resize`]: adapters from adapters; products are computed in f64 and rounded once.
+
+mod adapter;
+mod dialects;
+mod error;
+mod family;
+mod matrix;
+mod module;
+mod operations;
+mod report;
+
+pub use adapter::{Adapter, Provenance};
+pub use dialects::{Dialect, WriteOptions, write_adapter};
+pub use error::{AdapterError, KeyProblem, Result};
+pub use family::Family;
+pub use matrix::{Matrix, Svd, qr, svd};
+pub use module::{Array, Kronecker, Module, Update};
+pub use operations::{Factors, MergeInput, Resize, Resized, merge, resize, scale};
+pub use report::report;
