@@ -402,3 +402,25 @@ fn f16_rounds_the_product_little_and_refuses_what_overflows() {
     let refused = write_adapter(&merged, &folder.path().join("b.safetensors"), &options(Dialect::Kohya)).unwrap_err();
     assert!(refused.to_string().contains("write bf16 or f32"), "{refused}");
 }
+
+#[test]
+fn doras_keep_their_magnitudes_and_are_not_scaled() {
+    let folder = tempfile::tempdir().unwrap();
+    for kind in ["sd15", "sdxl"] {
+        let mut adapter = open(&format!("{kind}_lora_peft"), kind);
+        for module in adapter.modules.values_mut() {
+            module.magnitude = Some((0..module.site.shape[0]).map(|i| 1.0 + i as f32 / 4.0).collect());
+        }
+        for dialect in Dialect::ALL {
+            let target = folder.path().join(format!("{kind}-{}", dialect.name()));
+            write_adapter(&adapter, &target, &options(dialect)).unwrap();
+            let again = Adapter::open(&target, Some(&family(kind))).unwrap();
+            for (name, module) in &again.modules {
+                assert_eq!((module.kind(), module), ("dora", &adapter.modules[name]));
+            }
+        }
+        let refused = scale(&mut adapter, Factors { unet: 0.5, text: 1.0 }).unwrap_err();
+        assert!(refused.to_string().contains("DoRA"), "{refused}");
+        assert!(merge(vec![input(adapter, 1.0, &[])]).is_err());
+    }
+}

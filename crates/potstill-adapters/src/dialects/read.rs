@@ -201,7 +201,7 @@ fn build(site: Site, mut parts: Parts, config: Option<&PeftConfig>) -> std::resu
     if let Some(bias) = bias.as_ref().filter(|bias| bias.len() != site.shape[0]) {
         return Err(format!("changes {} biases of {}", bias.len(), site.shape[0]));
     }
-    let magnitude = parts.remove(&Slot::Magnitude).map(|(_, array)| array);
+    let magnitude = parts.remove(&Slot::Magnitude);
     let stated = match parts.remove(&Slot::Alpha) {
         Some((_, alpha)) => match alpha.values[..] {
             [value] if value != 0.0 => Some(f64::from(value)),
@@ -219,7 +219,9 @@ fn build(site: Site, mut parts: Parts, config: Option<&PeftConfig>) -> std::resu
     if update.is_none() && bias.is_none() {
         return Err("has an alpha or a magnitude, but nothing that it applies to".to_string());
     }
-    let magnitude = magnitude.map(|array| magnitude_of(&site, array)).transpose()?;
+    let magnitude = magnitude
+        .map(|(key, array)| magnitude_of(&site, &key, array))
+        .transpose()?;
     if magnitude.is_some() && !matches!(update, Some(Update::Lora { .. })) {
         return Err("DoRA's magnitude is read with a LoRA only".to_string());
     }
@@ -237,18 +239,17 @@ fn build(site: Site, mut parts: Parts, config: Option<&PeftConfig>) -> std::resu
     Ok(module)
 }
 
-fn magnitude_of(site: &Site, array: Array) -> std::result::Result<Vec<f32>, String> {
-    match array.values.len() == site.shape[0] && array.shape.iter().filter(|n| **n > 1).count() <= 1 {
-        // A square layer's magnitudes by input channel have the same number of values, but another shape.
-        true if array.shape.len() < 2
-            || array.shape[0] == site.shape[0]
-            || array.shape[1] == site.shape[0] && site.shape.len() == 4 =>
-        {
-            Ok(array.values)
-        }
-        _ => Err(format!(
-            "DoRA's magnitude has the shape {:?}; one for each of the {} output channels is read",
-            array.shape, site.shape[0]
+/// One magnitude per output channel: peft keeps a convolution's as `[1, out, 1, 1]`, all others as `[out, 1 …]`. LyCORIS
+/// can have them by input channel, `[1, in …]`, which is something else even where there are as many.
+fn magnitude_of(site: &Site, key: &str, array: Array) -> std::result::Result<Vec<f32>, String> {
+    let out = site.shape[0];
+    let peft = key.contains("lora_magnitude_vector") && array.shape.len() == 4;
+    let at = usize::from(peft);
+    match array.shape.get(at) == Some(&out) && array.values.len() == out {
+        true => Ok(array.values),
+        false => Err(format!(
+            "DoRA's magnitude has the shape {:?}; one for each of the {out} output channels is read",
+            array.shape
         )),
     }
 }

@@ -24,11 +24,7 @@ pub struct MergeInput {
 
 impl MergeInput {
     fn weight_of(&self, name: &str) -> f64 {
-        let fits = |pattern: &str| {
-            name.strip_prefix(pattern)
-                .is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
-        };
-        let special = self.blocks.iter().rev().find(|(pattern, _)| fits(pattern));
+        let special = self.blocks.iter().rev().find(|(pattern, _)| fits(pattern, name));
         special.map_or(self.weight, |(_, weight)| *weight)
     }
 }
@@ -56,11 +52,8 @@ pub fn merge(inputs: Vec<MergeInput>) -> Result<Adapter> {
             );
             return Err(AdapterError::input(&input.name, reason));
         }
-        if let Some((pattern, _)) = input
-            .blocks
-            .iter()
-            .find(|(pattern, _)| !fits_any(&input.adapter, pattern))
-        {
+        let fits_none = |pattern: &String| !inputs.iter().any(|input| fits_any(&input.adapter, pattern));
+        if let Some((pattern, _)) = input.blocks.iter().find(|(pattern, _)| fits_none(pattern)) {
             let reason = format!("no layer's name starts with {pattern:?}; names begin as in `lora inspect --json`");
             return Err(AdapterError::input(&input.name, reason));
         }
@@ -89,11 +82,13 @@ pub fn merge(inputs: Vec<MergeInput>) -> Result<Adapter> {
 }
 
 fn fits_any(adapter: &Adapter, pattern: &str) -> bool {
-    let fits = |name: &String| {
-        name.strip_prefix(pattern)
-            .is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
-    };
-    adapter.modules.keys().any(fits)
+    adapter.modules.keys().any(|name| fits(pattern, name))
+}
+
+/// Whether a name is the pattern, or goes on after it with a dot.
+fn fits(pattern: &str, name: &str) -> bool {
+    let rest = name.strip_prefix(pattern);
+    rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
 }
 
 fn sum(parts: &[(&Module, f64)]) -> Result<Module> {
