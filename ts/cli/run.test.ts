@@ -74,9 +74,9 @@ describe('usage', () => {
 
 describe('what is not built', () => {
   test('exits with 2 and says so by name', async () => {
-    const { code, err } = await potstill('lora', 'merge', 'a.safetensors');
+    const { code, err } = await potstill('lora', 'extract', 'a.safetensors');
     expect(code).toBe(2);
-    expect(err).toContain('potstill lora merge is not built yet');
+    expect(err).toContain('potstill lora extract is not built yet');
   });
 
   test('is found by one word, by two, and by its group', () => {

@@ -1,5 +1,6 @@
 //! What JavaScript calls.
 
+mod adapters;
 mod autograd;
 mod cache_build;
 mod cache_draws;

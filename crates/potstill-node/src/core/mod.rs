@@ -1,5 +1,6 @@
 //! The engine's thread, handles and errors.
 
+mod adapter_errors;
 mod cancel;
 mod convert;
 mod engine;

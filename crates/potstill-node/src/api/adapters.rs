@@ -1,0 +1,168 @@
+//! Adapters as files: what they are, and others made of them.
+
+use std::path::Path;
+
+use napi::Env;
+use napi::bindgen_prelude::Object;
+use napi_derive::napi;
+use potstill_adapters::{
+    Adapter, Dialect, Factors, Family, MergeInput, Resize, WriteOptions, merge, report, resize, scale, write_adapter,
+};
+use potstill_io::Dtype;
+use potstill_models::PredictionKind;
+
+use crate::core::{OpError, run_job};
+
+/// How an adapter is to be written, and for which model it is.
+#[napi(object)]
+pub struct AdapterTarget {
+    /// The model that it is for; none takes the published one that its keys fit.
+    pub model: Option<String>,
+    /// None keeps the source's.
+    #[napi(ts_type = "'kohya' | 'comfy' | 'peft' | 'diffusers'")]
+    pub dialect: Option<String>,
+    /// None keeps the source's.
+    #[napi(ts_type = "'f32' | 'f16' | 'bf16'")]
+    pub dtype: Option<String>,
+    /// `modelspec.title`.
+    pub title: Option<String>,
+    /// What the model predicts with the adapter, where that changes.
+    #[napi(ts_type = "'epsilon' | 'v' | 'x0' | 'flow'")]
+    pub prediction: Option<String>,
+}
+
+/// An adapter in a sum.
+#[napi(object)]
+pub struct AdapterSummand {
+    /// File or folder.
+    pub path: String,
+    /// Its weight.
+    pub weight: f64,
+}
+
+/// A weight of the layers whose names start so.
+#[napi(object)]
+pub struct BlockWeight {
+    /// Start of their names: `unet.up_blocks.1`.
+    pub block: String,
+    /// What the inputs' weights are multiplied by.
+    pub weight: f64,
+}
+
+/// What a layer lost.
+#[napi(object)]
+pub struct ResizedLayer {
+    /// Its name.
+    pub name: String,
+    /// Rank before.
+    pub from: u32,
+    /// Rank after.
+    pub to: u32,
+    /// Norm of what was left out over that of the whole.
+    pub lost: f64,
+}
+
+/// An adapter's ranks, scales and norms, a JSON document.
+#[napi(ts_return_type = "Promise<Outcome<string>>", catch_unwind)]
+pub fn inspect_adapter(env: &Env, path: String, model: Option<String>) -> napi::Result<Object<'_>> {
+    run_job(env, "adapter", move || {
+        Ok(report(&open(&path, model.as_deref())?).to_string())
+    })
+}
+
+/// Writes an adapter in another dialect or dtype; resolves to the files.
+#[napi(ts_return_type = "Promise<Outcome<Array<string>>>", catch_unwind)]
+pub fn convert_adapter(env: &Env, path: String, out: String, target: AdapterTarget) -> napi::Result<Object<'_>> {
+    run_job(env, "adapter", move || {
+        write(&open(&path, target.model.as_deref())?, &out, &target)
+    })
+}
+
+/// Makes an adapter as strong as the factors say, in comparison with what it was as made; resolves to the files.
+#[napi(ts_return_type = "Promise<Outcome<Array<string>>>", catch_unwind)]
+pub fn scale_adapter(
+    env: &Env,
+    path: String,
+    out: String,
+    unet: f64,
+    text: f64,
+    target: AdapterTarget,
+) -> napi::Result<Object<'_>> {
+    run_job(env, "adapter", move || {
+        let mut adapter = open(&path, target.model.as_deref())?;
+        scale(&mut adapter, Factors { unet, text })?;
+        write(&adapter, &out, &target)
+    })
+}
+
+/// Writes the weighted sum of adapters; resolves to the files.
+#[napi(ts_return_type = "Promise<Outcome<Array<string>>>", catch_unwind)]
+pub fn merge_adapters(
+    env: &Env,
+    summands: Vec<AdapterSummand>,
+    blocks: Vec<BlockWeight>,
+    out: String,
+    target: AdapterTarget,
+) -> napi::Result<Object<'_>> {
+    run_job(env, "adapter", move || {
+        let mut inputs = Vec::new();
+        for AdapterSummand { path, weight } in summands {
+            let adapter = open(&path, target.model.as_deref())?;
+            inputs.push(MergeInput {
+                adapter,
+                name: path,
+                weight,
+                blocks: blocks.iter().map(|b| (b.block.clone(), weight * b.weight)).collect(),
+            });
+        }
+        write(&merge(inputs)?, &out, &target)
+    })
+}
+
+/// Writes an adapter with fewer ranks; resolves to what every layer lost.
+#[napi(ts_return_type = "Promise<Outcome<Array<ResizedLayer>>>", catch_unwind)]
+pub fn resize_adapter(
+    env: &Env,
+    path: String,
+    out: String,
+    rank: Option<u32>,
+    energy: Option<f64>,
+    target: AdapterTarget,
+) -> napi::Result<Object<'_>> {
+    run_job(env, "adapter", move || {
+        let mut adapter = open(&path, target.model.as_deref())?;
+        let rank = rank.map(|rank| rank as usize);
+        let layers = resize(&mut adapter, Resize { rank, energy })?;
+        write(&adapter, &out, &target)?;
+        let layers = layers.into_iter().map(|layer| ResizedLayer {
+            name: layer.name,
+            from: layer.from as u32,
+            to: layer.to as u32,
+            lost: layer.lost,
+        });
+        Ok(layers.collect::<Vec<_>>())
+    })
+}
+
+fn open(path: &str, model: Option<&str>) -> Result<Adapter, OpError> {
+    let family = model.map(|model| Family::of_model(Path::new(model))).transpose()?;
+    Ok(Adapter::open(Path::new(path), family.as_ref())?)
+}
+
+fn write(adapter: &Adapter, out: &str, target: &AdapterTarget) -> Result<Vec<String>, OpError> {
+    let unknown = |what: &str, name: &str| OpError::input("ERR_ADAPTER_INPUT", format!("there is no {what} {name:?}"));
+    let dialect = target.dialect.as_deref();
+    let dialect = dialect.map(|name| Dialect::from_name(name).ok_or_else(|| unknown("dialect", name)));
+    let dtype = target.dtype.as_deref();
+    let dtype = dtype.map(|name| Dtype::from_name(&name.to_uppercase()).ok_or_else(|| unknown("dtype", name)));
+    let prediction = target.prediction.as_deref();
+    let prediction = prediction.map(|name| PredictionKind::from_name(name).ok_or_else(|| unknown("prediction", name)));
+    let options = WriteOptions {
+        dialect: dialect.transpose()?.unwrap_or(adapter.dialect),
+        dtype: dtype.transpose()?,
+        title: target.title.clone(),
+        prediction: prediction.transpose()?,
+    };
+    let files = write_adapter(adapter, Path::new(out), &options)?;
+    Ok(files.iter().map(|file| file.display().to_string()).collect())
+}

@@ -1,0 +1,11 @@
+export { type AdapterModule, type AdapterReport, inspectAdapter } from './inspect.ts';
+export {
+  type AdapterFormat,
+  convertAdapter,
+  DIALECTS,
+  type Dialect,
+  mergeAdapters,
+  type ResizedLayer,
+  resizeAdapter,
+  scaleAdapter,
+} from './write.ts';

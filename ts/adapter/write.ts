@@ -1,0 +1,85 @@
+import type { AdapterTarget, ResizedLayer } from '../native/generated/binding.js';
+import { addon } from '../native/load.ts';
+import { unwrap } from '../native/outcome.ts';
+
+export type { ResizedLayer };
+
+/** Whose names and conventions a file has. */
+export const DIALECTS = ['kohya', 'comfy', 'peft', 'diffusers'] as const;
+export type Dialect = (typeof DIALECTS)[number];
+
+/** How an adapter is to be written, and for which model it is. What is left out stays as it is in the source. */
+export interface AdapterFormat {
+  /** The model that it is for, where that is none of the published widths. */
+  readonly model?: string | undefined;
+  readonly dialect?: Dialect | undefined;
+  readonly dtype?: 'f32' | 'f16' | 'bf16' | undefined;
+  /** `modelspec.title` */
+  readonly title?: string | undefined;
+  /** What the model predicts with the adapter, where the adapter changes that. */
+  readonly prediction?: 'epsilon' | 'v' | 'x0' | 'flow' | undefined;
+}
+
+/**
+ * Writes an adapter in another dialect or dtype. Nothing may be at the target yet.
+ *
+ * @returns the files
+ */
+export async function convertAdapter(path: string, out: string, format: AdapterFormat): Promise<readonly string[]> {
+  return unwrap(await addon().convertAdapter(path, out, target(format)));
+}
+
+/**
+ * Makes an adapter as strong as the factors say, in comparison with what it was as made: scaling what is scaled already
+ * by the same factors changes nothing.
+ *
+ * @returns the files
+ */
+export async function scaleAdapter(
+  path: string,
+  out: string,
+  factors: { readonly unet: number; readonly text: number },
+  format: AdapterFormat,
+): Promise<readonly string[]> {
+  return unwrap(await addon().scaleAdapter(path, out, factors.unet, factors.text, target(format)));
+}
+
+/**
+ * Writes the exact weighted sum of adapters; ranks add up.
+ *
+ * @param blocks factors of layers by the start of their names (`unet.up_blocks.1`), beside the adapters' weights
+ * @returns the files
+ */
+export async function mergeAdapters(
+  summands: readonly { readonly path: string; readonly weight: number }[],
+  blocks: readonly { readonly block: string; readonly weight: number }[],
+  out: string,
+  format: AdapterFormat,
+): Promise<readonly string[]> {
+  return unwrap(await addon().mergeAdapters([...summands], [...blocks], out, target(format)));
+}
+
+/**
+ * Writes the best approximation of every layer's change with fewer ranks.
+ *
+ * @param keep at most `rank` of them, as few as keep `energy` (a share of the squared norm), or both
+ * @returns what every layer lost
+ */
+export async function resizeAdapter(
+  path: string,
+  out: string,
+  keep: { readonly rank?: number | undefined; readonly energy?: number | undefined },
+  format: AdapterFormat,
+): Promise<readonly ResizedLayer[]> {
+  return unwrap(await addon().resizeAdapter(path, out, keep.rank, keep.energy, target(format)));
+}
+
+function target({ model, dialect, dtype, title, prediction }: AdapterFormat): AdapterTarget {
+  return {
+    ...(model === undefined ? {} : { model }),
+    ...(dialect === undefined ? {} : { dialect }),
+    ...(dtype === undefined ? {} : { dtype }),
+    ...(title === undefined ? {} : { title }),
+    ...(prediction === undefined ? {} : { prediction }),
+  };
+}

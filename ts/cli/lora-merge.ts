@@ -1,0 +1,47 @@
+import { type Command, InvalidArgumentError } from 'commander';
+import type { Context } from './command.ts';
+import { addOutputOptions, type LoraOutput } from './lora-format.ts';
+import { parseFinite } from './parse.ts';
+
+interface BlockWeight {
+  readonly block: string;
+  readonly weight: number;
+}
+
+interface MergeOptions extends LoraOutput {
+  readonly block: readonly BlockWeight[];
+}
+
+/** `potstill lora merge FILE:WEIGHT FILE:WEIGHT … --out PATH` */
+export function configureMerge(command: Command, context: Context): void {
+  addOutputOptions(command)
+    .argument('<path:weight...>', 'adapters with their weights; 1 where none is given')
+    .description(
+      'Writes one adapter that does what the sum of all does. LoRAs stay LoRAs, whose ranks add up, exactly; a layer with\n' +
+        'another kind among them becomes a whole difference. `lora resize` makes the result small again.',
+    )
+    .option(
+      '--block <name=weight>',
+      'a further factor of layers whose names start so, e.g. unet.up_blocks.1=0.5',
+      block,
+      [],
+    )
+    .action(async (paths: readonly string[], { out, block: blocks, ...format }: MergeOptions) => {
+      const { mergeAdapters } = await import('../adapter/index.ts');
+      const summands = paths.map(summand);
+      const files = await mergeAdapters(summands, blocks, out, format);
+      context.result({ out, files, summands, blocks }, () => files.join('\n'));
+    });
+}
+
+/** `a.safetensors:0.5`. What follows the last colon is a weight only if it is a number: `C:\a.safetensors` is a path. */
+function summand(text: string): { readonly path: string; readonly weight: number } {
+  const [, path, weight] = /^(.+):([-+]?[\d.]+(?:e[-+]?\d+)?)$/i.exec(text) ?? [];
+  return path === undefined ? { path: text, weight: 1 } : { path, weight: parseFinite(weight ?? '') };
+}
+
+function block(text: string, previous: readonly BlockWeight[]): readonly BlockWeight[] {
+  const [name = '', weight = '', ...rest] = text.split('=');
+  if (name === '' || rest.length > 0) throw new InvalidArgumentError('It must be NAME=WEIGHT.');
+  return [...previous, { block: name, weight: parseFinite(weight) }];
+}

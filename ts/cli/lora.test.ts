@@ -1,0 +1,113 @@
+import { mkdtemp, readdir, readFile, rm, writeFile } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { afterAll, beforeAll, expect, test } from 'vitest';
+import { potstill } from '../../test/support/command-line.ts';
+import { decodeSafetensors, encodeSafetensors } from '../../test/support/safetensors.ts';
+import { writeTinySdxl } from '../../test/support/tiny-sdxl.ts';
+import type { AdapterReport } from '../adapter/index.ts';
+import { loadEngine } from '../native/index.ts';
+
+let folder = '';
+const at = (name: string): string => join(folder, name);
+
+const QUERY = 'lora_unet_mid_block_attentions_0_transformer_blocks_0_attn1_to_q';
+const FIRST = 'lora_te1_text_model_encoder_layers_0_mlp_fc1';
+
+beforeAll(async () => {
+  folder = await mkdtemp(join(tmpdir(), 'potstill-lora-'));
+  await writeTinySdxl(await loadEngine({ threads: 2 }), at('model'), 1);
+  const wave = (shape: number[], start: number) => ({
+    shape,
+    values: Float32Array.from({ length: shape.reduce((product, size) => product * size, 1) }, (_, i) =>
+      Math.sin(start + i),
+    ),
+  });
+  const tensors = new Map([
+    [`${QUERY}.lora_up.weight`, wave([64, 4], 1)],
+    [`${QUERY}.lora_down.weight`, wave([4, 64], 2)],
+    [`${QUERY}.alpha`, { shape: [], values: Float32Array.of(2) }],
+    [`${FIRST}.lora_up.weight`, wave([128, 4], 3)],
+    [`${FIRST}.lora_down.weight`, wave([4, 32], 4)],
+  ]);
+  await writeFile(at('a.safetensors'), encodeSafetensors(tensors));
+  tensors.set('lora_unet_nowhere.lora_up.weight', wave([4, 4], 5));
+  await writeFile(at('unmatched.safetensors'), encodeSafetensors(tensors));
+});
+afterAll(() => rm(folder, { recursive: true }));
+
+async function lora(...words: string[]): Promise<string> {
+  const { code, out, err } = await potstill('lora', ...words, '--model', at('model'));
+  expect(code, err).toBe(0);
+  return out;
+}
+
+async function inspect(name: string): Promise<AdapterReport> {
+  return JSON.parse(await lora('inspect', at(name), '--json')) as AdapterReport;
+}
+
+const norms = ({ modules }: AdapterReport): number[] => modules.map(({ norm }) => norm);
+
+/** Equal to within the rounding of factors to f32. */
+function close(found: readonly number[], wanted: readonly number[]): void {
+  expect(found.length).toBe(wanted.length);
+  found.forEach((value, i) => {
+    expect(value).toBeCloseTo(wanted[i] ?? Number.NaN, 4);
+  });
+}
+
+test('inspect says what is in it', async () => {
+  const report = await inspect('a.safetensors');
+  expect(report).toMatchObject({ kind: 'sdxl', dialect: 'kohya', dtype: 'F32', kinds: { lora: 2 } });
+  expect(report.modules.map(({ scale }) => scale)).toEqual([1, 0.5]);
+  const text = await lora('inspect', at('a.safetensors'));
+  expect(text).toContain('unet.mid_block');
+  expect(text).toContain('Every key is accounted for.');
+});
+
+test('every dialect does the same', async () => {
+  const wanted = norms(await inspect('a.safetensors'));
+  for (const dialect of ['kohya', 'comfy', 'diffusers', 'peft']) {
+    await lora('convert', at('a.safetensors'), '--out', at(dialect), '--dialect', dialect);
+    const report = await inspect(dialect);
+    expect(report.dialect).toBe(dialect);
+    close(norms(report), wanted);
+  }
+  const names = [...decodeSafetensors(await readFile(at('kohya'))).keys()];
+  expect(names).toContain('lora_unet_middle_block_1_transformer_blocks_0_attn1_to_q.alpha');
+  const again = await potstill('lora', 'convert', at('a.safetensors'), '--out', at('kohya'), '--model', at('model'));
+  expect(again).toMatchObject({ code: 2, err: expect.stringContaining('exists already') as string });
+});
+
+test('scaling, merging and resizing', async () => {
+  const [text = 0, unet = 0] = norms(await inspect('a.safetensors'));
+  await lora('scale', at('a.safetensors'), '--unet', '0.5', '--out', at('half'));
+  await lora('scale', at('half'), '--unet', '0.5', '--out', at('again'));
+  close(norms(await inspect('again')), [text, unet / 2]);
+  const block = ['--block', 'text_encoder=2'];
+  await lora('merge', `${at('a.safetensors')}:0.5`, at('half'), ...block, '--out', at('sum'));
+  const sum = await inspect('sum');
+  close(norms(sum), [3 * text, unet]);
+  expect(sum.modules.map(({ rank }) => rank)).toEqual([8, 8]);
+  await lora('resize', at('sum'), '--rank', '4', '--out', at('small'));
+  const small = await inspect('small');
+  close(norms(small), [3 * text, unet]);
+  expect(small.provenance.map(({ operation }) => operation)).toEqual(['merge', 'resize']);
+});
+
+test('what does not fit is refused in words', async () => {
+  const model = ['--model', at('model')];
+  for (const [words, message] of [
+    [['inspect', at('unmatched.safetensors'), ...model], 'lora_unet_nowhere.lora_up.weight: names no layer'],
+    [['inspect', at('a.safetensors')], '--model'],
+    [['inspect', at('nowhere')], 'does not exist'],
+    [['resize', at('a.safetensors'), '--out', at('x')], 'neither --rank nor --energy'],
+    [['scale', at('a.safetensors'), '--unet', '0', '--out', at('x'), ...model], 'no factor that can be taken back'],
+    [['merge', at('a.safetensors'), '--block', 'unet.x=1', '--out', at('x'), ...model], 'no layer'],
+  ] as const) {
+    const { code, err } = await potstill('lora', ...words);
+    expect(err).toContain(message);
+    expect(code).toBe(2);
+  }
+  expect((await readdir(folder)).filter((name) => name === 'x' || name.startsWith('.'))).toEqual([]);
+});
