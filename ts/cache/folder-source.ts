@@ -8,6 +8,8 @@ const MAX_DEPTH = 4;
 interface SourceFailure {
   readonly kind: 'missing' | 'link' | 'too-short' | 'failed';
   readonly reason: string;
+  /** The folder that could not be listed, relative to the cache. */
+  readonly path?: string;
 }
 
 /**
@@ -67,10 +69,15 @@ export class FolderSource implements Disposable {
     return descriptor;
   }
 
+  /** A folder whose name is not UTF-8 is listed and not entered: no component has one. */
   #walk(below: string, depth: number, files: string[]): void {
-    for (const entry of readdirSync(join(this.#root, below), { withFileTypes: true })) {
-      const path = below === '' ? entry.name : `${below}/${entry.name}`;
-      if (!entry.isDirectory()) files.push(path);
+    const folder = below === '' ? '.' : below;
+    const list = () => readdirSync(join(this.#root, below), { withFileTypes: true, encoding: 'buffer' });
+    for (const entry of this.#try(list, folder)) {
+      const name = entry.name.toString();
+      const isText = entry.name.equals(Buffer.from(name));
+      const path = below === '' ? name : `${below}/${name}`;
+      if (!isText || !entry.isDirectory()) files.push(path);
       else if (depth < MAX_DEPTH) this.#walk(path, depth + 1, files);
     }
   }
@@ -82,16 +89,24 @@ export class FolderSource implements Disposable {
     return join(this.#root, path);
   }
 
-  #try<T>(read: () => T): T {
+  #try<T>(read: () => T, folder?: string): T {
     try {
       return read();
     } catch (thrown) {
       if (typeof thrown === 'object' && thrown !== null && 'kind' in thrown) throw thrown;
-      const missing = thrown instanceof Error && 'code' in thrown && thrown.code === 'ENOENT';
-      const reason = thrown instanceof Error ? thrown.message : String(thrown);
-      throw failure(missing ? 'missing' : 'failed', reason);
+      const { kind, reason } = explain(thrown);
+      throw { ...failure(kind, reason), ...(folder === undefined ? {} : { path: folder }) } satisfies SourceFailure;
     }
   }
+}
+
+/** The system's words name languages, versions and full paths; a report says the same everywhere. */
+function explain(thrown: unknown): SourceFailure {
+  const { code, errno } = thrown as NodeJS.ErrnoException;
+  if (code === 'ENOENT') return failure('missing', 'no such file');
+  if (code === 'EACCES' || code === 'EPERM') return failure('failed', 'permission denied');
+  if (errno !== undefined) return failure('failed', `the system's error ${Math.abs(errno)}`);
+  return failure('failed', thrown instanceof Error ? thrown.message : String(thrown));
 }
 
 function failure(kind: SourceFailure['kind'], reason: string): SourceFailure {

@@ -9,7 +9,8 @@ use crate::source::{Source, SourceError};
 /// Deepest folder that is listed: `teachers/<id>/file` needs 2. What lies deeper is no part of a cache.
 const MAX_DEPTH: usize = 4;
 
-/// The files under a folder. Links within it are listed but never followed.
+/// The files under a folder. Links within it are listed but never followed. What is not UTF-8 in a name is listed as U+FFFD;
+/// a folder with such a name is listed and not entered, for no component has one.
 #[derive(Debug, Clone)]
 pub struct FolderSource {
     root: PathBuf,
@@ -55,15 +56,15 @@ impl FolderSource {
         let failed = |error: std::io::Error| failure(if relative.is_empty() { "." } else { relative }, &error);
         for entry in fs::read_dir(&folder).map_err(failed)? {
             let entry = entry.map_err(failed)?;
-            let Some(name) = entry.file_name().to_str().map(str::to_owned) else {
-                continue;
-            };
+            let os_name = entry.file_name();
+            let name = os_name.to_string_lossy().into_owned();
+            let is_text = os_name.to_str().is_some();
             let path = if relative.is_empty() {
                 name
             } else {
                 format!("{relative}/{name}")
             };
-            if entry.file_type().map_err(failed)?.is_dir() {
+            if is_text && entry.file_type().map_err(failed)?.is_dir() {
                 if depth < MAX_DEPTH {
                     self.walk(&path, depth + 1, files)?;
                 }
@@ -75,14 +76,16 @@ impl FolderSource {
     }
 }
 
+/// The system's words for a failure name languages, versions and full paths; a report says the same everywhere.
 fn failure(path: &str, error: &std::io::Error) -> SourceError {
-    match error.kind() {
-        ErrorKind::NotFound => SourceError::Missing { path: path.to_owned() },
-        _ => SourceError::Failed {
-            path: path.to_owned(),
-            reason: error.to_string(),
-        },
-    }
+    let path = path.to_owned();
+    let reason = match (error.kind(), error.raw_os_error()) {
+        (ErrorKind::NotFound, _) => return SourceError::Missing { path },
+        (ErrorKind::PermissionDenied, _) => "permission denied".to_owned(),
+        (_, Some(number)) => format!("the system's error {number}"),
+        (kind, None) => kind.to_string(),
+    };
+    SourceError::Failed { path, reason }
 }
 
 impl Source for FolderSource {
@@ -155,6 +158,31 @@ mod tests {
             Err(SourceError::TooLarge { bytes: 10, .. })
         ));
         assert!(source.size("teachers").is_err());
+    }
+
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn names_that_are_no_text_are_listed_all_the_same() {
+        use std::os::unix::ffi::OsStrExt;
+        let folder = tempfile::tempdir().unwrap();
+        let odd = folder.path().join(std::ffi::OsStr::from_bytes(b"latents\xff"));
+        fs::create_dir(&odd).unwrap();
+        fs::write(odd.join("plan.json"), "{}").unwrap();
+        fs::write(folder.path().join(std::ffi::OsStr::from_bytes(b"a\xe2\x82.b")), "x").unwrap();
+        let source = FolderSource::new(folder.path());
+        assert_eq!(source.list().unwrap(), ["a\u{fffd}.b", "latents\u{fffd}"]);
+        assert!(matches!(source.size("a\u{fffd}.b"), Err(SourceError::Missing { .. })));
+    }
+
+    #[test]
+    fn failures_name_no_paths_of_the_machine() {
+        let error = std::io::Error::from_raw_os_error(5);
+        assert_eq!(
+            failure("text/plan.json", &error).to_string(),
+            "text/plan.json cannot be read: the system's error 5"
+        );
+        let error = std::io::Error::from(ErrorKind::PermissionDenied);
+        assert_eq!(failure("a", &error).to_string(), "a cannot be read: permission denied");
     }
 
     #[test]

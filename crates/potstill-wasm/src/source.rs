@@ -19,6 +19,8 @@ export interface CacheSource {
 export interface CacheSourceFailure {
   readonly kind: 'missing' | 'link' | 'too-short' | 'failed';
   readonly reason?: string;
+  /** Of what could not be listed: the folder, relative to the cache. */
+  readonly path?: string;
 }
 "#;
 
@@ -45,7 +47,7 @@ fn failure(path: &str, end: u64, thrown: &JsValue) -> SourceError {
             .ok()
             .and_then(|value| value.as_string())
     };
-    let path = path.to_owned();
+    let path = property("path").unwrap_or_else(|| path.to_owned());
     match property("kind").as_deref() {
         Some("missing") => SourceError::Missing { path },
         Some("link") => SourceError::Link { path },
