@@ -11,7 +11,7 @@ export {
 export type { LatentsPlan, Plan, PredictionField, TeacherPlan, TextPlan } from './plan/types.ts';
 export { type CachePlans, type PlannedTeacher, planCache } from './plan-cache.ts';
 export { type CachedText, CacheReader } from './reader.ts';
-export type { Finding, Severity, VerificationReport, VerifiedComponent } from './report.ts';
+export type { Finding, Provenance, Severity, VerificationReport, VerifiedComponent } from './report.ts';
 export { type CacheStatistics, cacheStatistics } from './statistics.ts';
 export { type ComponentSummary, summariseCache } from './summary.ts';
 export { type Verification, type VerifyBackend, type VerifyOptions, verifyCache } from './verify.ts';

@@ -3,7 +3,7 @@ export type Severity = 'error' | 'warning';
 
 /** One thing that is not as it should be. */
 export interface Finding {
-  /** `latents`, `text` or `teachers/<id>`. */
+  /** `latents`, `text` or `teachers/<id>`; of the files layout the teacher's folder, `.` for the cache itself. */
   readonly component: string;
   /** The file, relative to the cache; empty when it is about no single file. */
   readonly file: string;
@@ -25,9 +25,11 @@ export interface VerifiedComponent {
   /** SHA-256 of the plan and of the seal; empty when there is none. */
   readonly plan: string;
   readonly seal: string;
+  /** Records planned; of the files layout, files. */
   readonly records: number;
+  /** Shards planned; none in the files layout. */
   readonly shards: number;
-  /** Bytes of the shards read. */
+  /** Bytes read. */
   readonly bytes: number;
 }
 
@@ -44,10 +46,23 @@ export interface Band {
   readonly calibration: number;
 }
 
+/** What the entries of a teacher in the files layout tell of their making. */
+export interface Provenance {
+  readonly component: string;
+  /** Generators of the noise, the most frequent first: `torch-cpu-avx2`, `torch-cuda, rounded to bf16`, `unknown` … */
+  readonly noise: readonly { readonly noise: string; readonly entries: number }[];
+  /** Half-open range that the timesteps were drawn from, where it is recognised. */
+  readonly timesteps: readonly [from: number, to: number] | null;
+  /** What the seeds were made from. */
+  readonly seeds: 'image' | 'image and teacher' | 'unknown';
+}
+
 /** What verification found. It holds no paths, times or machines: the same cache gives the same bytes everywhere. */
 export interface VerificationReport {
   readonly format: 'potstill-verification';
   readonly version: number;
+  /** Absent for shards. */
+  readonly layout?: 'files';
   /** 1: structure; 2: also determinism. */
   readonly level: number;
   readonly verdict: 'ok' | 'damaged';
@@ -61,4 +76,6 @@ export interface VerificationReport {
     readonly field: string;
     readonly bands: readonly Band[];
   }[];
+  /** Of the files layout alone. */
+  readonly provenance?: readonly Provenance[];
 }

@@ -1,4 +1,15 @@
-import { cpSync, mkdirSync, readFileSync, renameSync, rmSync, symlinkSync, truncateSync, writeFileSync } from 'node:fs';
+import {
+  chmodSync,
+  cpSync,
+  mkdirSync,
+  readdirSync,
+  readFileSync,
+  renameSync,
+  rmSync,
+  symlinkSync,
+  truncateSync,
+  writeFileSync,
+} from 'node:fs';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { viewSafetensors } from '../../test/support/safetensors.ts';
@@ -190,5 +201,88 @@ describe('verifyCache', () => {
     await expect(verifyCache(cache, options)).rejects.toThrow('stop');
     const { report } = await verifyCache(cache);
     expect(totals).toEqual([report.components.reduce((sum, { bytes }) => sum + bytes, 0)]);
+  });
+});
+
+describe('verifyCache of the files layout', () => {
+  const fixture = (name: string): string =>
+    new URL(`../../test/fixtures/files_cache/${name}`, import.meta.url).pathname;
+
+  it('recognises what torch made, and says so by both backends in the same words', async () => {
+    expect(await codesIn(fixture('shared'))).toEqual(['teacher_chaos: seeds-unknown', 'teacher_v8: seeds-unknown']);
+    const { report } = await verifyCache(fixture('shared'));
+    expect(report).toMatchObject({ layout: 'files', verdict: 'ok' });
+    expect(report.provenance?.[0]).toEqual({
+      component: 'teacher_chaos',
+      noise: [{ noise: 'torch-cpu-avx2', entries: 6 }],
+      timesteps: [0, 1000],
+      seeds: 'unknown',
+    });
+  });
+
+  it('names noise that differs between the teachers', async () => {
+    expect(await codesIn(fixture('keyed'))).toContain('teacher_v8: noise-keyed-by-teacher');
+  });
+
+  it.each<[string, (file: string) => void, string]>([
+    ['a file that is missing', (file) => rmSync(file), 'entry-missing'],
+    ['a file cut short', (file) => truncateSync(file, 1200), 'file-header'],
+    ['a header of eight exabytes', (file) => writeFileSync(file, Buffer.alloc(64, 0xff)), 'file-header'],
+    [
+      'another resolution',
+      (file) => inFile(file, 'resolution', (bytes) => bytes.writeInt32LE(72, 0)),
+      'resolution-mismatch',
+    ],
+    ['another timestep', (file) => inFile(file, 'timestep', (bytes) => bytes.writeInt32LE(3, 0)), 'timestep-mismatch'],
+    ['other noise', (file) => inFile(file, 'noise', (bytes) => bytes.writeUInt16LE(0x4200, 90)), 'noise-mismatch'],
+    [
+      'a value that is no number',
+      (file) => inFile(file, 'teacher_pred', (bytes) => bytes.writeUInt16LE(0x7e00, 8)),
+      'not-finite',
+    ],
+    ['other text', (file) => inFile(file, 'pooled_embeds', (bytes) => bytes.writeUInt16LE(0x3c00, 0)), 'text-differs'],
+  ])('finds %s', async (_, damage, code) => {
+    const folder = join(project.folder, 'files', 'cache');
+    rmSync(join(project.folder, 'files'), { recursive: true, force: true });
+    cpSync(fixture('shared'), folder, { recursive: true });
+    const [name = ''] = readdirSync(join(folder, 'teacher_v8'));
+    damage(join(folder, 'teacher_v8', name));
+    expect(await codesIn(folder)).toContain(`teacher_v8: ${code}`);
+  });
+});
+
+/** Changes bytes of a tensor of a file. */
+function inFile(path: string, tensor: string, change: (bytes: Buffer) => void): void {
+  const bytes = readFileSync(path);
+  change(viewSafetensors(bytes).get(tensor)?.bytes ?? Buffer.alloc(0));
+  writeFileSync(path, bytes);
+}
+
+describe.skipIf(process.platform !== 'linux')('what cannot be read', () => {
+  it('is told in the same words by both backends, without paths of the machine', async () => {
+    const folder = join(project.folder, 'odd', 'cache');
+    rmSync(join(project.folder, 'odd'), { recursive: true, force: true });
+    cpSync(cache, folder, { recursive: true });
+    const odd = Buffer.concat([Buffer.from(`${folder}/text/odd`), Buffer.from([0xff]), Buffer.from('.txt')]);
+    writeFileSync(odd, 'x');
+    mkdirSync(Buffer.concat([Buffer.from(`${folder}/latents/`), Buffer.from([0xe2, 0x82])]));
+    const plan = join(folder, 'teachers/second/plan.json');
+    rmSync(plan);
+    mkdirSync(plan);
+    const shard = join(folder, 'text/shard-00000.safetensors');
+    rmSync(shard);
+    symlinkSync(shard, shard);
+    const codes = await codesIn(folder);
+    expect(codes).toEqual(expect.arrayContaining(['latents: file-unknown', 'text: file-unknown', 'text: unreadable']));
+    const { json, report } = await verifyCache(folder, { backend: 'wasm' });
+    expect(json).not.toContain(project.folder);
+    expect(report.findings.map(({ file }) => file)).toContain('text/odd\ufffd.txt');
+  });
+
+  it.skipIf(process.getuid?.() === 0)('is named where permission is missing', async () => {
+    const folder = join(project.folder, 'closed', 'cache');
+    cpSync(cache, folder, { recursive: true });
+    chmodSync(join(folder, 'text/shard-00000.safetensors'), 0);
+    expect(await codesIn(folder)).toContain('text: unreadable');
   });
 });

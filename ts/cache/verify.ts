@@ -31,7 +31,8 @@ export type ReportBytes = (done: number, total: number) => void;
 /**
  * Verifies a cache: structure (every file parses; digests, shapes, finite values, coverage of the plan) and determinism
  * (seeds, timesteps and noise made anew; predictions plausible). Reads nothing but the cache, and writes nothing.
- * Whatever is wrong in the cache is a finding of the report.
+ * Whatever is wrong in the cache is a finding of the report. Both layouts are recognised; the files layout has no plan, so
+ * its files are held against their names, their seeds and one another.
  *
  * @throws PotstillError when the folder is no cache at all, or the backend that was named is not there
  */
@@ -42,7 +43,7 @@ export async function verifyCache(folder: string, options: VerifyOptions = {}): 
   if (info?.isDirectory() !== true) {
     throw inputError('ERR_CACHE_MISSING', info === undefined ? 'no such folder' : 'is not a folder', {
       where: folder,
-      remedy: "Name the cache's folder: the one with latents, text and teachers in it.",
+      remedy: "Name the cache's folder: the one with latents, text and teachers in it, or with the teachers' files.",
     });
   }
   // Begun at the first report, for only then is it known how much there is to read.

@@ -1,4 +1,4 @@
-import type { Finding, VerificationReport } from '../cache/index.ts';
+import type { Finding, Provenance, VerificationReport } from '../cache/index.ts';
 import { formatBytes } from './format.ts';
 
 /** Findings of a kind that are shown one by one. */
@@ -6,15 +6,24 @@ const SHOWN = 5;
 
 /** A verification report for a person: what was looked at, then the findings by kind, each kind with its remedy. */
 export function formatReport(dir: string, report: VerificationReport): string {
-  const { components, findings, verdict, level } = report;
+  const { components, findings, verdict, level, layout, provenance = [] } = report;
   const depth = level > 1 ? 'structure and determinism' : 'structure';
   const widest = Math.max(...components.map(({ component }) => component.length));
   const lines = [`${dir}: ${verdict === 'ok' ? 'ok' : 'DAMAGED'} (${depth})`];
   for (const { component, records, shards, bytes } of components) {
-    lines.push(`  ${component.padEnd(widest)}  ${records} records, ${shards} shards, ${formatBytes(bytes)}`);
+    const count = layout === 'files' ? `${records} files` : `${records} records, ${shards} shards`;
+    lines.push(`  ${component.padEnd(widest)}  ${count}, ${formatBytes(bytes)}`);
+    lines.push(...provenance.filter((made) => made.component === component).map(formatProvenance));
   }
   for (const group of groupFindings(findings)) lines.push('', ...formatGroup(group, report));
   return lines.join('\n');
+}
+
+/** How a teacher's files were made, in a line below its own. */
+function formatProvenance({ noise, timesteps, seeds }: Provenance): string {
+  const generators = noise.map((share) => (noise.length > 1 ? `${share.noise} (${share.entries})` : share.noise));
+  const range = timesteps === null ? 'unknown' : `${timesteps[0]} to ${timesteps[1] - 1}`;
+  return `    noise ${generators.join('; ')}; timesteps ${range}; seeds of ${seeds === 'unknown' ? 'unknown making' : seeds}`;
 }
 
 /** Findings of one kind in one component; never empty. */

@@ -117,6 +117,14 @@ pub enum CacheError {
         /// What is wrong.
         reason: String,
     },
+    /// A file of the files layout that is not as the layout has it.
+    #[error("{path}: {reason}")]
+    Entry {
+        /// The file.
+        path: String,
+        /// What is wrong.
+        reason: String,
+    },
     /// A record, field or shard that the plan does not have.
     #[error("{component} has no {what}")]
     OutOfRange {
@@ -157,6 +165,7 @@ impl CacheError {
             Self::Busy { .. } => "busy",
             Self::NotFinite { .. } => "not-finite",
             Self::Shard { .. } => "shard",
+            Self::Entry { .. } => "entry",
             Self::OutOfRange { .. } => "out-of-range",
             Self::MixedShapes { .. } => "mixed-shapes",
         }
@@ -169,6 +178,7 @@ impl CacheError {
             Self::Source(error) => error.remedy(),
             Self::Json { .. } => "Remove that file and run `potstill cache build` again.",
             Self::Shard { .. } => "Remove that shard's file and run `potstill cache build` again.",
+            Self::Entry { .. } => "Copy that file again from where the cache came from, or build it again.",
             Self::Plan { place, .. } => return Some(format!("Remove the folder of {place} and build it again.")),
             Self::NoSuchComponent { .. } => "Use latents, text or teachers/<id>.",
             Self::NoCache => {

@@ -4,12 +4,14 @@
 //! * [`Builder`], [`ShardWriter`] (feature `fs`): writing that a kill at any moment cannot spoil, and resuming it.
 //! * [`Seal`]: what was written.
 //! * [`CacheReader`]: records by index, over any [`Source`] of files.
+//! * [`FilesEntry`]: the files layout, a file for every image and teacher.
 //! * [`verify()`]: structure and determinism, with the same report to the byte natively and in WASM.
 
 mod canonical;
 mod component;
 mod digest;
 mod error;
+mod files;
 mod layout;
 mod plan;
 mod reader;
@@ -28,6 +30,9 @@ pub use canonical::{canonical_json, sha256};
 pub use component::{ComponentId, PLAN_FILE, SEAL_FILE, shard_file};
 pub use digest::Digest32;
 pub use error::CacheError;
+pub use files::{
+    FilesEntry, FilesName, FilesNameError, NoiseOrigin, NoiseSource, files_entries, files_path, files_seed,
+};
 pub use layout::{Draw, Layout, ShardRange};
 pub use plan::{
     Adapter, CacheFormat, EncoderDigest, LatentsPlan, ModelDigest, NoisePlan, Plan, PlanError, PredictionField,
@@ -38,8 +43,8 @@ pub use reader::{Batch, CacheReader};
 pub use seal::{Dependencies, Seal, ShardInfo};
 pub use source::{MaybeSync, MemorySource, Source, SourceError};
 pub use verify::{
-    Band, ComponentReport, Finding, Level, Progress, Report, Severity, TeacherStatistics, Verdict, VerifyOptions,
-    verify,
+    Band, ComponentReport, Finding, Level, NoiseShare, Progress, Provenance, Report, Severity, TeacherStatistics,
+    Verdict, VerifyOptions, verify,
 };
 
 #[cfg(feature = "fs")]

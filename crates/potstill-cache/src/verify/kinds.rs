@@ -10,6 +10,8 @@ const RESEAL: &str = "remove seal.json and run `potstill cache build` again: it 
 const RESUME: &str = "run `potstill cache build` again: it continues where it stopped";
 const REBUILD_TEACHER: &str =
     "build this teacher again on the latents and text at hand, or bring back those it was built on";
+const RESTORE_ENTRY: &str = "copy the file again from where the cache came from, or build the entry again";
+const BUILD_ENTRY: &str = "build the teacher's cache again over the same images: it skips what is there";
 const FOREIGN: &str = "remove it: nothing reads it";
 const DISTRUST: &str = "do not train on it; ask its maker, or build the component again";
 
@@ -82,4 +84,40 @@ kinds! {
     /// A teacher none of whose predictions fit what the plan says they are. No contradiction: it may be untrained.
     TEACHER_IMPLAUSIBLE = "teacher-implausible", Warning, true,
         "unless the teacher is untrained, look at the plan's prediction type, schedule and base seed, and at the latents' scale";
+    /// A file of the files layout that is no safetensors file.
+    FILE_HEADER = "file-header", Error, true, RESTORE_ENTRY;
+    /// A tensor that a file should have.
+    FILE_TENSOR_MISSING = "tensor-missing", Error, true, RESTORE_ENTRY;
+    /// A tensor of another dtype or shape than the file's name or its neighbours say.
+    FILE_TENSOR_SHAPE = "tensor-shape", Error, true, RESTORE_ENTRY;
+    /// A tensor that the layout does not have.
+    FILE_TENSOR_EXTRA = "tensor-unknown", Warning, false, "nothing reads it; it does no harm";
+    /// A resolution other than the one in the file's name.
+    RESOLUTION_MISMATCH = "resolution-mismatch", Error, true, DISTRUST;
+    /// Metadata that contradict the file's name, folder or seed.
+    METADATA_MISMATCH = "metadata-mismatch", Error, true, DISTRUST;
+    /// An entry that another teacher has.
+    ENTRY_MISSING = "entry-missing", Error, true, BUILD_ENTRY;
+    /// Noise that is not what the seed gives, in a cache whose other noise is.
+    NOISE_MISMATCH = "noise-mismatch", Error, true, DISTRUST;
+    /// Noise that no known generator makes of the seeds.
+    NOISE_UNKNOWN = "noise-unknown", Warning, false,
+        "nothing contradicts it, but nobody can make this noise anew: ask its maker for the generator";
+    /// Timesteps that torch's randint does not make of the seeds for any range.
+    TIMESTEPS_UNKNOWN = "timesteps-unknown", Warning, false,
+        "nothing contradicts them, but nobody can draw these timesteps anew: ask their maker for the rule";
+    /// Seeds whose making nobody can check: the files do not name their images.
+    SEEDS_UNKNOWN = "seeds-unknown", Warning, false,
+        "nothing contradicts them; with an `image_id` and a `base_seed` in each file's metadata they could be checked";
+    /// Teachers that saw other noise for the same image.
+    NOISE_KEYED_BY_TEACHER = "noise-keyed-by-teacher", Error, true,
+        "build the teachers' caches again with seeds of image and base seed alone: students of several teachers need the same noise";
+    /// The same of a teacher that is alone.
+    NOISE_KEYED_ALONE = "noise-keyed-by-teacher", Warning, false,
+        "train on this teacher alone: others would have other noise";
+    /// An entry with another draw than the other teachers'.
+    DRAW_DIFFERS = "draws-differ", Error, true, "build the entry again for the teachers that differ";
+    /// Teachers with other text for the same entries.
+    TEXT_DIFFERS = "text-differs", Warning, true,
+        "unless the teachers were meant to read the captions with encoders of their own, build them with one (model.text_encoder_id)";
 }

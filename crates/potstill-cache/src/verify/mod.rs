@@ -1,6 +1,8 @@
 //! Verification of a cache: structure (level 1) and determinism (level 2), the same code natively and in WASM.
 
 mod documents;
+mod files;
+mod judge;
 mod kinds;
 mod measure;
 mod plausibility;
@@ -10,9 +12,11 @@ mod stream;
 mod swaps;
 mod target;
 
-use std::collections::BTreeSet;
+pub use report::{
+    Band, ComponentReport, Finding, Level, NoiseShare, Provenance, Report, Severity, TeacherStatistics, Verdict,
+};
 
-pub use report::{Band, ComponentReport, Finding, Level, Report, Severity, TeacherStatistics, Verdict};
+use potstill_io::Dtype;
 
 pub(crate) use stream::read_header;
 #[cfg(feature = "fs")]
@@ -20,12 +24,14 @@ pub(crate) use stream::{ShardProblem, hash_shard};
 
 use crate::component::{LOCK_FILE, PLAN_FILE, SEAL_FILE, shard_file, shard_index};
 use crate::error::CacheError;
+use crate::files::files_entries;
 use crate::layout::{Layout, ShardRange};
 use crate::plan::PredictionField;
 use crate::reader::components;
 use crate::source::{MaybeSync, Source};
 use documents::{Documents, Examined};
-use plausibility::Oddity;
+use judge::Predictions;
+use plausibility::Row;
 use report::{Findings, Place};
 use shard::{ShardOutcome, check_shard};
 
@@ -70,7 +76,12 @@ pub fn verify<S: Source + ?Sized>(source: &S, options: &VerifyOptions<'_>) -> Re
     files.sort_unstable();
     let ids = components(&files);
     if ids.is_empty() {
-        return Err(CacheError::NoCache);
+        let folders = files_entries(&files);
+        return if folders.is_empty() {
+            Err(CacheError::NoCache)
+        } else {
+            Ok(files::verify(source, &files, &folders, options))
+        };
     }
     let documents = Documents::read(source, ids);
     let mut findings: Vec<Findings> = Vec::new();
@@ -119,7 +130,8 @@ pub fn verify<S: Source + ?Sized>(source: &S, options: &VerifyOptions<'_>) -> Re
                     .filter(|(f, _)| *f == field)
                     .map(|(_, row)| *row)
                     .collect();
-                judge_field(source, layout, field, &of_field, &mut findings[i]);
+                let predictions = ShardPredictions { source, layout, field };
+                judge::judge(&predictions, &of_field, &mut findings[i]);
                 let bands = plausibility::bands(&of_field, plan.schedule.timesteps);
                 statistics.push(TeacherStatistics {
                     component: examined.id.to_string(),
@@ -129,7 +141,6 @@ pub fn verify<S: Source + ?Sized>(source: &S, options: &VerifyOptions<'_>) -> Re
             }
         }
     }
-    let findings = documents.examined.iter().map(|e| e.id.clone()).zip(findings).collect();
     Ok(Report::new(options.level, reports, findings, statistics))
 }
 
@@ -189,92 +200,60 @@ fn check_files(examined: &Examined, files: &[String], findings: &mut Findings) {
     }
 }
 
-/// What the statistics of a teacher's field say.
-fn judge_field<S: Source + ?Sized>(
-    source: &S,
-    layout: &Layout,
+/// The predictions of a teacher in shards.
+struct ShardPredictions<'a, S: ?Sized> {
+    source: &'a S,
+    layout: &'a Layout,
     field: PredictionField,
-    rows: &[plausibility::Row],
-    findings: &mut Findings,
-) {
-    let id = layout.component();
-    let judgement = plausibility::judge(rows.to_vec());
-    if let Some((calibration, correlation)) = judgement.teacher {
-        let found = format!(
-            "{}: slope {}, correlation {}",
-            field.name(),
-            plausibility::shorten(calibration),
-            plausibility::shorten(correlation)
-        );
-        let expected = "a median slope of 0.5 to 2 and correlation of 0.1 or more with what the plan says is predicted";
-        findings.add(&id, &kinds::TEACHER_IMPLAUSIBLE, Place::default(), expected, found);
-        return;
-    }
-    let swapped = swaps::find(source, layout, field, &judgement.suspects);
-    for swap in &swapped {
-        let entry = entry(layout, swap.record, field);
-        let owner = layout.name(swap.owner).unwrap_or_default();
-        let place = Place {
-            file: "",
-            entry: &entry,
-        };
-        findings.add(
-            &id,
-            &kinds::PREDICTION_SWAPPED,
-            place,
-            "a prediction of this entry's noise",
-            format!("one of the noise of {owner}"),
-        );
-    }
-    let swapped: BTreeSet<u64> = swapped.iter().map(|swap| swap.record).collect();
-    for outlier in judgement.outliers.iter().filter(|o| !swapped.contains(&o.row.record)) {
-        let entry = entry(layout, outlier.row.record, field);
-        let (expected, found) = describe(outlier);
-        let place = Place {
-            file: "",
-            entry: &entry,
-        };
-        let kind = if outlier.implausible {
-            &kinds::PREDICTION_IMPLAUSIBLE
-        } else {
-            &kinds::PREDICTION_UNUSUAL
-        };
-        findings.add(&id, kind, place, expected, found);
-    }
 }
 
-/// What was expected of a prediction that stands out, and what was found.
-fn describe(outlier: &plausibility::Outlier) -> (String, String) {
-    let shorten = plausibility::shorten;
-    let (moments, timestep) = (&outlier.row.moments, outlier.row.timestep);
-    match outlier.oddity {
-        Oddity::Slope { usual, sigmas } => (
-            format!(
-                "a slope of about {}, as of others about timestep {timestep}",
-                shorten(usual)
-            ),
-            format!(
-                "{}, off by {} standard deviations",
-                shorten(moments.calibration()),
-                shorten(sigmas)
-            ),
-        ),
-        Oddity::Residual { usual } => (
-            format!(
-                "about {} of the target unexplained, as of others about timestep {timestep}",
-                shorten(usual)
-            ),
-            shorten(moments.residual()).to_string(),
-        ),
-        Oddity::Foreign => (
-            format!("a prediction that knows this entry's noise, as others about timestep {timestep}"),
-            "one that knows nothing of it".to_owned(),
-        ),
-        Oddity::Empty => ("a prediction".to_owned(), "nothing but zeros".to_owned()),
+impl<S: Source + ?Sized> Predictions for ShardPredictions<'_, S> {
+    fn component(&self) -> String {
+        self.layout.component().to_string()
     }
-}
 
-/// A teacher's record and field, as findings name them.
-fn entry(layout: &Layout, record: u64, field: PredictionField) -> String {
-    format!("{}|{}", layout.name(record).unwrap_or_default(), field.name())
+    fn field(&self) -> &str {
+        self.field.name()
+    }
+
+    fn target(&self) -> &str {
+        "what the plan says is predicted"
+    }
+
+    /// Records are looked up by their names.
+    fn file(&self, _: u64) -> String {
+        String::new()
+    }
+
+    fn name(&self, record: u64) -> String {
+        self.layout.name(record).unwrap_or_default()
+    }
+
+    fn entry(&self, record: u64) -> String {
+        format!("{}|{}", self.name(record), self.field.name())
+    }
+
+    fn noise(&self, row: &Row) -> Option<Vec<f32>> {
+        let mut noise = vec![0.0; row.values as usize];
+        let draw = self.layout.draw(row.record).ok()?;
+        self.layout
+            .teacher_plan()?
+            .noise
+            .generator
+            .fill_noise(draw.seed, &mut noise);
+        Some(noise)
+    }
+
+    fn values(&self, row: &Row) -> Option<Vec<f32>> {
+        let (range, within) = self.layout.locate(row.record).ok()?;
+        let path = self.layout.component().file(&shard_file(range.index));
+        let (header, _) = read_header(self.source, &path).ok()?;
+        let dtype = Dtype::from(self.layout.dtype());
+        let length = row.values as usize * dtype.size();
+        let tensor = header.get(self.field.name())?;
+        let mut bytes = vec![0; length];
+        let offset = header.data_start() + tensor.start + u64::from(within) * length as u64;
+        self.source.read(&path, offset, &mut bytes).ok()?;
+        dtype.to_f32(&bytes).ok()
+    }
 }

@@ -5,7 +5,6 @@ use std::collections::BTreeMap;
 use serde::Serialize;
 
 use crate::canonical::canonical_json;
-use crate::component::ComponentId;
 use crate::error::CacheError;
 
 /// Version of the reports.
@@ -26,7 +25,7 @@ pub enum Severity {
 /// One thing that is not as it should be.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 pub struct Finding {
-    /// `latents`, `text` or `teachers/<id>`.
+    /// `latents`, `text` or `teachers/<id>`; of the files layout the teacher's folder, `.` for the cache itself.
     pub component: String,
     /// The file, relative to the cache; empty when it is about no single file.
     pub file: String,
@@ -74,7 +73,7 @@ pub(crate) struct Place<'a> {
 impl Findings {
     pub fn add(
         &mut self,
-        component: &ComponentId,
+        component: &(impl ToString + ?Sized),
         kind: &Kind,
         place: Place<'_>,
         expected: impl ToString,
@@ -141,17 +140,17 @@ pub enum Verdict {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct ComponentReport {
-    /// `latents`, `text` or `teachers/<id>`.
+    /// As in [`Finding::component`].
     pub component: String,
     /// SHA-256 of the plan; empty when there is none.
     pub plan: String,
     /// SHA-256 of the seal; empty when there is none.
     pub seal: String,
-    /// Records planned.
+    /// Records planned; of the files layout, files.
     pub records: u64,
-    /// Shards planned.
+    /// Shards planned; none in the files layout.
     pub shards: u32,
-    /// Bytes of the shards read.
+    /// Bytes read.
     pub bytes: u64,
 }
 
@@ -177,12 +176,35 @@ pub struct Band {
 #[derive(Debug, Clone, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct TeacherStatistics {
-    /// `teachers/<id>`.
+    /// As in [`Finding::component`].
     pub component: String,
-    /// `cond` or `uncond`.
+    /// `cond` or `uncond`; `teacher_pred` of the files layout.
     pub field: &'static str,
     /// By timestep; bands without predictions are left out.
     pub bands: Vec<Band>,
+}
+
+/// Entries whose noise one generator made.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct NoiseShare {
+    /// The generator, and whether its values were rounded to bf16: `torch-cpu-avx2`, `torch-cuda, rounded to bf16` …;
+    /// `unknown` where none is recognised.
+    pub noise: String,
+    /// How many.
+    pub entries: u64,
+}
+
+/// What the entries of a teacher in the files layout tell of their making.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Provenance {
+    /// As in [`Finding::component`].
+    pub component: String,
+    /// Generators of the noise, the most frequent first.
+    pub noise: Vec<NoiseShare>,
+    /// Half-open range that the timesteps were drawn from, where it is recognised.
+    pub timesteps: Option<(u32, u32)>,
+    /// What the seeds were made from: `image`, `image and teacher`, or `unknown`.
+    pub seeds: &'static str,
 }
 
 /// What verification found. Its JSON holds no paths, times or machines: the same cache gives the same bytes everywhere.
@@ -191,6 +213,9 @@ pub struct TeacherStatistics {
 pub struct Report {
     format: &'static str,
     version: u32,
+    /// `files` for the files layout; absent for shards.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub layout: Option<&'static str>,
     /// Level of verification: 1 or 2.
     pub level: u32,
     /// The outcome.
@@ -203,23 +228,27 @@ pub struct Report {
     pub findings: Vec<Finding>,
     /// Level 2: statistics of the predictions.
     pub statistics: Vec<TeacherStatistics>,
+    /// Level 2 of the files layout: what is recognised of each teacher.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub provenance: Vec<Provenance>,
 }
 
 impl Report {
+    /// `findings` are those of `components`, in their order.
     pub(crate) fn new(
         level: Level,
         components: Vec<ComponentReport>,
-        findings: Vec<(ComponentId, Findings)>,
+        findings: Vec<Findings>,
         statistics: Vec<TeacherStatistics>,
     ) -> Self {
         let (mut listed, mut counts, mut errors) = (Vec::new(), BTreeMap::new(), false);
-        for (component, findings) in findings {
+        for (report, findings) in components.iter().zip(findings) {
             let (mut list, count) = findings.finish();
             errors |= count.values().any(|(severity, _)| *severity == Severity::Error);
             listed.append(&mut list);
             if !count.is_empty() {
                 counts.insert(
-                    component.to_string(),
+                    report.component.clone(),
                     count.into_iter().map(|(code, (_, n))| (code, n)).collect(),
                 );
             }
@@ -227,12 +256,23 @@ impl Report {
         Self {
             format: "potstill-verification",
             version: REPORT_VERSION,
+            layout: None,
             level: level as u32,
             verdict: if errors { Verdict::Damaged } else { Verdict::Ok },
             components,
             counts,
             findings: listed,
             statistics,
+            provenance: Vec::new(),
+        }
+    }
+
+    /// The same of the files layout.
+    pub(crate) fn of_files(self, provenance: Vec<Provenance>) -> Self {
+        Self {
+            layout: Some("files"),
+            provenance,
+            ..self
         }
     }
 

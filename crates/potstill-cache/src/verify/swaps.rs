@@ -1,14 +1,8 @@
 //! To which record a prediction belongs that does not know its own noise.
 
-use potstill_io::Dtype;
-
+use super::judge::Predictions;
 use super::measure::dot;
 use super::plausibility::Row;
-use super::stream::read_header;
-use crate::component::shard_file;
-use crate::layout::Layout;
-use crate::plan::PredictionField;
-use crate::source::Source;
 
 /// Most predictions that are compared with one another: their number of pairs grows with the square.
 const MAX_SUSPECTS: usize = 512;
@@ -26,15 +20,7 @@ pub(crate) struct Swap {
 }
 
 /// Compares each suspect with the noise of the others.
-pub(crate) fn find<S: Source + ?Sized>(
-    source: &S,
-    layout: &Layout,
-    field: PredictionField,
-    suspects: &[Row],
-) -> Vec<Swap> {
-    let Some(plan) = layout.teacher_plan() else {
-        return Vec::new();
-    };
+pub(crate) fn find(predictions: &dyn Predictions, suspects: &[Row]) -> Vec<Swap> {
     let mut suspects = suspects.to_vec();
     suspects.sort_by(|a, b| {
         a.moments
@@ -47,19 +33,14 @@ pub(crate) fn find<S: Source + ?Sized>(
     suspects.truncate((MAX_PRODUCTS / largest.max(1)).isqrt() as usize);
     suspects.sort_by_key(|suspect| suspect.record);
 
-    let noises: Vec<Vec<f32>> = suspects
-        .iter()
-        .map(|suspect| {
-            let mut noise = vec![0.0; suspect.values as usize];
-            if let Ok(draw) = layout.draw(suspect.record) {
-                plan.noise.generator.fill_noise(draw.seed, &mut noise);
-            }
-            noise
-        })
-        .collect();
+    let noise = |suspect: &Row| {
+        let noise = predictions.noise(suspect);
+        noise.unwrap_or_else(|| vec![0.0; suspect.values as usize])
+    };
+    let noises: Vec<Vec<f32>> = suspects.iter().map(noise).collect();
     let mut swaps = Vec::new();
     for suspect in &suspects {
-        let Some(prediction) = read(source, layout, field, suspect) else {
+        let Some(prediction) = predictions.values(suspect) else {
             continue;
         };
         let length = suspect.moments.pp.sqrt();
@@ -84,17 +65,4 @@ pub(crate) fn find<S: Source + ?Sized>(
         }
     }
     swaps
-}
-
-fn read<S: Source + ?Sized>(source: &S, layout: &Layout, field: PredictionField, row: &Row) -> Option<Vec<f32>> {
-    let (range, within) = layout.locate(row.record).ok()?;
-    let path = layout.component().file(&shard_file(range.index));
-    let (header, _) = read_header(source, &path).ok()?;
-    let dtype = Dtype::from(layout.dtype());
-    let length = row.values as usize * dtype.size();
-    let tensor = header.get(field.name())?;
-    let mut bytes = vec![0; length];
-    let offset = header.data_start() + tensor.start + u64::from(within) * length as u64;
-    source.read(&path, offset, &mut bytes).ok()?;
-    dtype.to_f32(&bytes).ok()
 }

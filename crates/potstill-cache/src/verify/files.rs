@@ -1,0 +1,733 @@
+//! Verification of the files layout, which has no plan: what the files say must be in accord with their names, with one
+//! another, and with what their seeds give.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use potstill_noise::Mt19937;
+
+use super::judge::{Predictions, judge};
+use super::measure::Moments;
+use super::plausibility::{self, Row};
+use super::report::{ComponentReport, Findings, Kind, Level, NoiseShare, Place, Provenance, Report, TeacherStatistics};
+use super::{VerifyOptions, kinds, map};
+use crate::digest::Digest32;
+use crate::files::{
+    FilesName, HIDDEN_STATES, Loaded, NOISE, NoiseOrigin, POOLED, PREDICTION, Problem, SEED, TIMESTEP, files_path,
+    files_seed, load, problems, teacher_seed,
+};
+use crate::source::Source;
+
+/// Timesteps of Stable Diffusion's schedules.
+const TIMESTEPS: u32 = 1000;
+/// Entries that say from which range timesteps were drawn: of a foreign range not one in 10⁹ caches fits so many by chance.
+const RANGE_SAMPLE: usize = 64;
+/// With fewer entries only the usual range is asked for.
+const MIN_RANGE_SAMPLE: usize = 4;
+/// Version of a name that says none.
+const DEFAULT_VERSION: &str = "1";
+
+/// A teacher's folder.
+struct Folder<'a> {
+    /// Where it lies; empty when it is the cache itself.
+    path: &'a str,
+    entries: &'a [FilesName],
+}
+
+impl Folder<'_> {
+    /// What the report calls it.
+    fn id(&self) -> &str {
+        if self.path.is_empty() { "." } else { self.path }
+    }
+
+    /// The teacher's id; unknown where the cache is the folder itself.
+    fn teacher(&self) -> Option<&str> {
+        let last = self.path.rsplit('/').next()?;
+        (!last.is_empty()).then_some(last)
+    }
+}
+
+/// What a file says that others are compared with.
+struct Facts {
+    entry: usize,
+    seed: u64,
+    timestep: i64,
+    noise: Digest32,
+    text: Digest32,
+    /// Dtypes and shapes of all floats, in words.
+    form: String,
+    origin: Option<NoiseOrigin>,
+    seeding: Seeding,
+    row: Option<Row>,
+}
+
+/// What a seed was made from.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Seeding {
+    Unknown,
+    Image,
+    ImageAndTeacher,
+}
+
+/// What came of one file.
+#[derive(Default)]
+struct Looked {
+    findings: Findings,
+    bytes: u64,
+    facts: Option<Facts>,
+}
+
+/// Verifies the teachers' folders of a cache.
+pub(super) fn verify<S: Source + ?Sized>(
+    source: &S,
+    files: &[String],
+    folders: &BTreeMap<String, Vec<FilesName>>,
+    options: &VerifyOptions<'_>,
+) -> Report {
+    let folders: Vec<Folder<'_>> = folders.iter().map(|(path, entries)| Folder { path, entries }).collect();
+    let jobs: Vec<(usize, usize, u64)> = folders
+        .iter()
+        .enumerate()
+        .flat_map(|(f, folder)| (0..folder.entries.len()).map(move |e| (f, e)))
+        .map(|(f, e)| {
+            let path = files_path(folders[f].path, &folders[f].entries[e]);
+            (f, e, source.size(&path).unwrap_or(0))
+        })
+        .collect();
+    let total: u64 = jobs.iter().map(|job| job.2).sum();
+    let done = std::sync::atomic::AtomicU64::new(0);
+    let looked = map(&jobs, |&(folder, entry, bytes)| {
+        let looked = look(source, &folders[folder], entry, options.level);
+        let so_far = done.fetch_add(bytes, std::sync::atomic::Ordering::Relaxed) + bytes;
+        if let Some(progress) = options.progress {
+            progress.bytes(so_far, total);
+        }
+        looked
+    });
+
+    let mut findings: Vec<Findings> = folders.iter().map(|_| Findings::default()).collect();
+    let mut facts: Vec<Vec<Facts>> = folders.iter().map(|_| Vec::new()).collect();
+    let mut reports: Vec<ComponentReport> = folders
+        .iter()
+        .map(|folder| ComponentReport {
+            component: folder.id().to_owned(),
+            plan: String::new(),
+            seal: String::new(),
+            records: folder.entries.len() as u64,
+            shards: 0,
+            bytes: 0,
+        })
+        .collect();
+    for (&(folder, ..), looked) in jobs.iter().zip(looked) {
+        reports[folder].bytes += looked.bytes;
+        findings[folder].merge(looked.findings);
+        facts[folder].extend(looked.facts);
+    }
+    check_other_files(&folders, files, &mut findings);
+    check_coverage(&folders, &mut findings);
+    let mut statistics = Vec::new();
+    let mut provenance = Vec::new();
+    for ((folder, facts), findings) in folders.iter().zip(&facts).zip(&mut findings) {
+        check_forms(folder, facts, findings);
+    }
+    if options.level >= Level::Determinism {
+        compare_teachers(&folders, &facts, &mut findings);
+        let range = timestep_range(facts.iter().flatten());
+        for ((folder, facts), findings) in folders.iter().zip(&facts).zip(&mut findings) {
+            check_timesteps(folder, facts, range, findings);
+            let noise = check_noise(folder, facts, findings);
+            let seeds = check_seeding(folder, facts, folders.len(), findings);
+            let rows: Vec<Row> = facts.iter().filter_map(|facts| facts.row).collect();
+            judge(&FilePredictions { source, folder }, &rows, findings);
+            statistics.push(TeacherStatistics {
+                component: folder.id().to_owned(),
+                field: PREDICTION,
+                bands: plausibility::bands(&rows, TIMESTEPS),
+            });
+            provenance.push(Provenance {
+                component: folder.id().to_owned(),
+                noise,
+                timesteps: range,
+                seeds,
+            });
+        }
+    }
+    Report::new(options.level, reports, findings, statistics).of_files(provenance)
+}
+
+/// Adds findings about one file.
+struct FileFindings<'a> {
+    id: &'a str,
+    path: &'a str,
+    name: String,
+    findings: Findings,
+}
+
+impl FileFindings<'_> {
+    fn add(&mut self, kind: &Kind, tensor: &str, expected: impl ToString, found: impl ToString) {
+        let entry = if tensor.is_empty() {
+            self.name.clone()
+        } else {
+            format!("{}|{tensor}", self.name)
+        };
+        let place = Place {
+            file: self.path,
+            entry: &entry,
+        };
+        self.findings.add(self.id, kind, place, expected, found);
+    }
+}
+
+/// Looks at one file.
+fn look<S: Source + ?Sized>(source: &S, folder: &Folder<'_>, entry: usize, level: Level) -> Looked {
+    let name = &folder.entries[entry];
+    let path = files_path(folder.path, name);
+    let mut at = FileFindings {
+        id: folder.id(),
+        path: &path,
+        name: name.to_string(),
+        findings: Findings::default(),
+    };
+    let mut bytes = 0;
+    let facts = match load(source, &path) {
+        Err(error) => {
+            at.add(&kinds::UNREADABLE, "", "a readable file", error);
+            None
+        }
+        Ok(Err(error)) => {
+            bytes = source.size(&path).unwrap_or(0);
+            let found = format!("{}: {error}", error.code());
+            at.add(&kinds::FILE_HEADER, "", "a sound safetensors file", found);
+            None
+        }
+        Ok(Ok(loaded)) => {
+            bytes = loaded.bytes.len() as u64;
+            look_inside(&loaded, folder, entry, level, &mut at)
+        }
+    };
+    Looked {
+        findings: at.findings,
+        bytes,
+        facts,
+    }
+}
+
+/// Looks at the tensors of a file; nothing comes of one that others cannot be compared with.
+fn look_inside(
+    loaded: &Loaded,
+    folder: &Folder<'_>,
+    entry: usize,
+    level: Level,
+    at: &mut FileFindings<'_>,
+) -> Option<Facts> {
+    let name = &folder.entries[entry];
+    let mut whole = true;
+    for problem in problems(name, &loaded.header) {
+        match problem {
+            Problem::Missing { name, expected } => {
+                whole = false;
+                at.add(&kinds::FILE_TENSOR_MISSING, name, expected, "nothing");
+            }
+            Problem::Shape { name, expected, found } => {
+                whole = false;
+                at.add(&kinds::FILE_TENSOR_SHAPE, &name, expected, found);
+            }
+            Problem::Extra { name, found } => at.add(&kinds::FILE_TENSOR_EXTRA, &name, "no such tensor", found),
+        }
+    }
+    if let Some([width, height]) = loaded.resolution() {
+        let found = (i64::from(width), i64::from(height));
+        if found != (name.width.into(), name.height.into()) {
+            let expected = format!("{} x {}, as the file's name says", name.width, name.height);
+            at.add(&kinds::RESOLUTION_MISMATCH, "", expected, format!("{width} x {height}"));
+        }
+    }
+    let mut finite = true;
+    for tensor in [PREDICTION, NOISE, HIDDEN_STATES, POOLED] {
+        let values = loaded.floats(tensor).unwrap_or_default();
+        if let Some(index) = values.iter().position(|value| !value.is_finite()) {
+            finite = false;
+            at.add(
+                &kinds::NOT_FINITE,
+                tensor,
+                "finite values",
+                format!("{} at {index}", values[index]),
+            );
+        }
+    }
+    let seeding = check_metadata(loaded, folder, name, at);
+    if !whole {
+        return None;
+    }
+    let (noise_info, noise_bytes) = loaded.tensor(NOISE)?;
+    let (seed, timestep) = (loaded.integer(SEED)? as u64, loaded.integer(TIMESTEP)?);
+    let (mut origin, mut row) = (None, None);
+    if level >= Level::Determinism && finite {
+        let (noise, prediction) = (loaded.floats(NOISE)?, loaded.floats(PREDICTION)?);
+        origin = NoiseOrigin::recognise(seed, &noise, noise_info.dtype);
+        row = Some(Row {
+            record: entry as u64,
+            timestep: u32::try_from(timestep).unwrap_or(0).min(TIMESTEPS - 1),
+            values: noise.len() as u32,
+            moments: Moments::of(&prediction, &noise, &noise),
+        });
+    }
+    let form = [PREDICTION, NOISE, HIDDEN_STATES, POOLED].map(|tensor| match loaded.header.get(tensor) {
+        // Latents have the shape that the file's name says.
+        Some(info) if tensor == PREDICTION || tensor == NOISE => info.dtype.name().to_owned(),
+        Some(info) => format!("{} {:?}", info.dtype.name(), info.shape),
+        None => "nothing".to_owned(),
+    });
+    let [prediction, noise, states, pooled] = form;
+    Some(Facts {
+        entry,
+        seed,
+        timestep,
+        noise: hash(&[noise_bytes]),
+        text: hash(&[HIDDEN_STATES, POOLED].map(|tensor| loaded.tensor(tensor).map_or(&[][..], |(_, bytes)| bytes))),
+        form: format!("{PREDICTION} {prediction}, {NOISE} {noise}, {HIDDEN_STATES} {states}, {POOLED} {pooled}"),
+        origin,
+        seeding,
+        row,
+    })
+}
+
+fn hash(parts: &[&[u8]]) -> Digest32 {
+    let mut hasher = blake3::Hasher::new();
+    for part in parts {
+        hasher.update(part);
+    }
+    Digest32(hasher.finalize().into())
+}
+
+/// The layout asks for no metadata. Where a file names its image and base seed, name and seed must be theirs.
+fn check_metadata(loaded: &Loaded, folder: &Folder<'_>, name: &FilesName, at: &mut FileFindings<'_>) -> Seeding {
+    let metadata = loaded.header.metadata();
+    let of = |key: &str| metadata.get(key).map(String::as_str);
+    if let (Some(said), Some(teacher)) = (of("teacher_id"), folder.teacher())
+        && said != teacher
+    {
+        let expected = format!("teacher_id {teacher}, as the folder's name says");
+        at.add(&kinds::METADATA_MISMATCH, "", expected, format!("teacher_id {said}"));
+    }
+    let Some(image) = of("image_id") else {
+        return Seeding::Unknown;
+    };
+    let version = of("version").unwrap_or(DEFAULT_VERSION);
+    let named = FilesName::of(image, name.width, name.height, version);
+    if named != *name {
+        at.add(
+            &kinds::METADATA_MISMATCH,
+            "",
+            format!("the name {named} of image_id {image} and version {version}"),
+            name,
+        );
+    }
+    let base_seed = of("base_seed").and_then(|text| text.parse::<i64>().ok());
+    let (Some(base_seed), Some(seed)) = (base_seed, loaded.integer(SEED)) else {
+        return Seeding::Unknown;
+    };
+    let (seed, expected) = (seed as u64, files_seed(image, base_seed));
+    let teacher = of("teacher_id").or(folder.teacher());
+    if seed == expected {
+        Seeding::Image
+    } else if teacher.is_some_and(|teacher| seed == teacher_seed(image, teacher, base_seed)) {
+        Seeding::ImageAndTeacher
+    } else {
+        let expected = format!("{expected}, of image_id {image} and base_seed {base_seed}");
+        at.add(&kinds::SEED_MISMATCH, "", expected, seed);
+        Seeding::Unknown
+    }
+}
+
+/// Files in teachers' folders that are no entries.
+fn check_other_files(folders: &[Folder<'_>], files: &[String], findings: &mut [Findings]) {
+    for path in files {
+        let (parent, file) = path.rsplit_once('/').unwrap_or(("", path));
+        let Some(index) = folders.iter().position(|folder| folder.path == parent) else {
+            continue;
+        };
+        if FilesName::of_file(file).is_some() {
+            continue;
+        }
+        let kind = if file.starts_with(".potstill-") {
+            &kinds::LEFTOVER
+        } else {
+            &kinds::FILE_UNKNOWN
+        };
+        let place = Place { file: path, entry: "" };
+        findings[index].add(folders[index].id(), kind, place, "no such file", "a file");
+    }
+}
+
+/// That every teacher has the entries of the others.
+fn check_coverage(folders: &[Folder<'_>], findings: &mut [Findings]) {
+    let mut owners: BTreeMap<&FilesName, usize> = BTreeMap::new();
+    for (index, folder) in folders.iter().enumerate() {
+        for name in folder.entries {
+            owners.entry(name).or_insert(index);
+        }
+    }
+    for (folder, findings) in folders.iter().zip(findings) {
+        let own: BTreeSet<&FilesName> = folder.entries.iter().collect();
+        for (name, &owner) in owners.iter().filter(|(name, _)| !own.contains(*name)) {
+            let path = files_path(folder.path, name);
+            let entry = name.to_string();
+            let place = Place {
+                file: &path,
+                entry: &entry,
+            };
+            let expected = format!("an entry, as {} has", folders[owner].id());
+            findings.add(folder.id(), &kinds::ENTRY_MISSING, place, expected, "no file");
+        }
+    }
+}
+
+/// The value that most have; of equals the first.
+fn most_common<T: Ord>(values: impl Iterator<Item = T>) -> Option<T> {
+    let mut counts: BTreeMap<T, (usize, usize)> = BTreeMap::new();
+    for (index, value) in values.enumerate() {
+        counts.entry(value).or_insert((0, index)).0 += 1;
+    }
+    let best = |(_, (count, first)): &(T, (usize, usize))| (*count, usize::MAX - first);
+    counts.into_iter().max_by_key(best).map(|(value, _)| value)
+}
+
+/// That all entries of a teacher have the same text widths and dtypes.
+fn check_forms(folder: &Folder<'_>, facts: &[Facts], findings: &mut Findings) {
+    let Some(usual) = most_common(facts.iter().map(|facts| facts.form.as_str())) else {
+        return;
+    };
+    for facts in facts.iter().filter(|facts| facts.form != usual) {
+        let expected = format!("{usual}, as other entries");
+        add(
+            folder,
+            facts,
+            &kinds::FILE_TENSOR_SHAPE,
+            expected,
+            &facts.form,
+            findings,
+        );
+    }
+}
+
+fn add(
+    folder: &Folder<'_>,
+    facts: &Facts,
+    kind: &Kind,
+    expected: impl ToString,
+    found: impl ToString,
+    findings: &mut Findings,
+) {
+    let name = &folder.entries[facts.entry];
+    let (path, entry) = (files_path(folder.path, name), name.to_string());
+    let place = Place {
+        file: &path,
+        entry: &entry,
+    };
+    findings.add(folder.id(), kind, place, expected, found);
+}
+
+/// That all teachers saw the same noise and timestep for the same entry, and whether they read the same text.
+fn compare_teachers(folders: &[Folder<'_>], facts: &[Vec<Facts>], findings: &mut [Findings]) {
+    let mut entries: BTreeMap<&FilesName, Vec<(usize, &Facts)>> = BTreeMap::new();
+    for (index, (folder, facts)) in folders.iter().zip(facts).enumerate() {
+        for facts in facts {
+            entries
+                .entry(&folder.entries[facts.entry])
+                .or_default()
+                .push((index, facts));
+        }
+    }
+    /// What differs between a teacher and the others.
+    #[derive(Default)]
+    struct Differences<'a> {
+        shared: u64,
+        seeds: u64,
+        texts: u64,
+        /// By entry: the facts, and a teacher whose draw most have.
+        draws: Vec<(&'a Facts, usize, &'a Facts)>,
+        other: usize,
+    }
+    let mut differences: Vec<Differences<'_>> = folders.iter().map(|_| Differences::default()).collect();
+    for shared in entries.values().filter(|shared| shared.len() > 1) {
+        let draw = |facts: &Facts| (facts.seed, facts.timestep, facts.noise);
+        let Some(usual) = most_common(shared.iter().map(|(_, facts)| draw(facts))) else {
+            continue;
+        };
+        let Some(&(owner, model)) = shared.iter().find(|(_, facts)| draw(facts) == usual) else {
+            continue;
+        };
+        for &(index, facts) in shared {
+            let own = &mut differences[index];
+            own.shared += 1;
+            if index == owner {
+                continue;
+            }
+            own.other = owner;
+            own.seeds += u64::from(facts.seed != model.seed);
+            own.texts += u64::from(facts.text != model.text);
+            if draw(facts) != usual {
+                own.draws.push((facts, owner, model));
+            }
+        }
+    }
+    for (index, (folder, differences)) in folders.iter().zip(differences).enumerate() {
+        let findings = &mut findings[index];
+        let Differences {
+            shared,
+            seeds,
+            texts,
+            draws,
+            other,
+        } = differences;
+        let nowhere = Place::default();
+        // Seeds of their own for most entries are a rule, for a few a damage.
+        let keyed = seeds * 2 > shared;
+        // Metadata that say so are told of with the seeds.
+        if keyed && count(&facts[index], Seeding::ImageAndTeacher) == 0 {
+            let expected = format!("the seeds, and so the noise and timesteps, of {}", folders[other].id());
+            let found = format!("other seeds in {seeds} of {shared} entries");
+            findings.add(folder.id(), &kinds::NOISE_KEYED_BY_TEACHER, nowhere, expected, found);
+        }
+        for (facts, owner, model) in draws {
+            if keyed && facts.seed != model.seed {
+                continue;
+            }
+            let same = facts.seed == model.seed && facts.timestep == model.timestep;
+            let text = |facts: &Facts| {
+                let noise = if same {
+                    format!(", noise {}", facts.noise)
+                } else {
+                    String::new()
+                };
+                format!("seed {}, timestep {}{noise}", facts.seed, facts.timestep)
+            };
+            let expected = format!("{}, as {} has", text(model), folders[owner].id());
+            add(folder, facts, &kinds::DRAW_DIFFERS, expected, text(facts), findings);
+        }
+        if texts > 0 {
+            let expected = format!("the encoded captions of {}", folders[other].id());
+            let found = format!("others in {texts} of {shared} entries");
+            findings.add(folder.id(), &kinds::TEXT_DIFFERS, nowhere, expected, found);
+        }
+    }
+}
+
+/// The first word that torch draws with a seed, of which `randint` makes the timestep.
+fn first_word(seed: u64) -> u32 {
+    Mt19937::new(seed).next_u32()
+}
+
+fn drawn(word: u32, (min, max): (u32, u32)) -> i64 {
+    i64::from(min + word % (max - min))
+}
+
+/// The range that timesteps were drawn from by `torch.randint` with a generator fresh from the seed; none when no range
+/// fits at least half of them.
+fn timestep_range<'a>(facts: impl Iterator<Item = &'a Facts>) -> Option<(u32, u32)> {
+    let draws: BTreeSet<(u64, i64)> = facts.map(|facts| (facts.seed, facts.timestep)).collect();
+    let draws: Vec<(u32, i64)> = draws
+        .iter()
+        .take(RANGE_SAMPLE)
+        .map(|&(seed, timestep)| (first_word(seed), timestep))
+        .collect();
+    let fitting = |range: (u32, u32)| {
+        draws
+            .iter()
+            .filter(|&&(word, timestep)| drawn(word, range) == timestep)
+            .count()
+    };
+    let enough = |count: usize| count > 0 && count * 2 >= draws.len();
+    let usual = (0, TIMESTEPS);
+    if enough(fitting(usual)) {
+        return Some(usual);
+    }
+    if draws.len() < MIN_RANGE_SAMPLE {
+        return None;
+    }
+    // From wide to narrow: a narrow range fits a few by chance.
+    let ranges = (1..=TIMESTEPS)
+        .rev()
+        .flat_map(|width| (0..=TIMESTEPS - width).map(move |min| (min, min + width)));
+    let best = ranges
+        .map(|range| (fitting(range), range))
+        .reduce(|best, next| if next.0 > best.0 { next } else { best })?;
+    (enough(best.0) && best.0 >= MIN_RANGE_SAMPLE).then_some(best.1)
+}
+
+fn check_timesteps(folder: &Folder<'_>, facts: &[Facts], range: Option<(u32, u32)>, findings: &mut Findings) {
+    for facts in facts {
+        let (expected, fits) = match range {
+            Some(range @ (min, max)) => {
+                let drawn = drawn(first_word(facts.seed), range);
+                let expected = format!(
+                    "{drawn}, which torch.randint({min}, {max}) draws with seed {}",
+                    facts.seed
+                );
+                (expected, facts.timestep == drawn)
+            }
+            None => (
+                format!("0 to {}", TIMESTEPS - 1),
+                (0..i64::from(TIMESTEPS)).contains(&facts.timestep),
+            ),
+        };
+        if !fits {
+            add(
+                folder,
+                facts,
+                &kinds::TIMESTEP_MISMATCH,
+                expected,
+                facts.timestep,
+                findings,
+            );
+        }
+    }
+    if range.is_none() && !facts.is_empty() {
+        findings.add(
+            folder.id(),
+            &kinds::TIMESTEPS_UNKNOWN,
+            Place::default(),
+            "timesteps that torch.randint draws with the seeds",
+            "others, for every range",
+        );
+    }
+}
+
+/// Names the generators of the noise; what the usual one of the folder does not make is an error.
+fn check_noise(folder: &Folder<'_>, facts: &[Facts], findings: &mut Findings) -> Vec<NoiseShare> {
+    let judged: Vec<&Facts> = facts.iter().filter(|facts| facts.row.is_some()).collect();
+    let mut shares: BTreeMap<Option<NoiseOrigin>, u64> = BTreeMap::new();
+    for facts in &judged {
+        *shares.entry(facts.origin).or_default() += 1;
+    }
+    let known: u64 = shares
+        .iter()
+        .filter(|(origin, _)| origin.is_some())
+        .map(|(_, n)| n)
+        .sum();
+    let usual = most_common(judged.iter().filter_map(|facts| facts.origin));
+    match usual {
+        // Half of the noise and more is a rule, less is chance or a forger's.
+        Some(usual) if known * 2 >= judged.len() as u64 => {
+            for facts in judged.iter().filter(|facts| facts.origin.is_none()) {
+                let expected = format!("the noise of seed {} by {usual}, as of other entries", facts.seed);
+                add(
+                    folder,
+                    facts,
+                    &kinds::NOISE_MISMATCH,
+                    expected,
+                    "noise of no known generator",
+                    findings,
+                );
+            }
+        }
+        _ if judged.is_empty() => {}
+        _ => {
+            let found = format!(
+                "noise of no known generator in {} of {} entries",
+                judged.len() as u64 - known,
+                judged.len()
+            );
+            let expected = "noise that torch (CPU or CUDA) or potstill makes of the seeds";
+            findings.add(folder.id(), &kinds::NOISE_UNKNOWN, Place::default(), expected, found);
+        }
+    }
+    let mut shares: Vec<NoiseShare> = shares
+        .into_iter()
+        .map(|(origin, entries)| NoiseShare {
+            noise: origin.map_or_else(|| "unknown".to_owned(), |origin| origin.to_string()),
+            entries,
+        })
+        .collect();
+    shares.sort_by(|a, b| b.entries.cmp(&a.entries).then_with(|| a.noise.cmp(&b.noise)));
+    shares
+}
+
+fn count(facts: &[Facts], seeding: Seeding) -> usize {
+    facts.iter().filter(|facts| facts.seeding == seeding).count()
+}
+
+/// What the seeds were made from, where the files' metadata say enough.
+fn check_seeding(folder: &Folder<'_>, facts: &[Facts], teachers: usize, findings: &mut Findings) -> &'static str {
+    let (of_image, keyed) = (count(facts, Seeding::Image), count(facts, Seeding::ImageAndTeacher));
+    if keyed > 0 {
+        let kind = if teachers > 1 {
+            &kinds::NOISE_KEYED_BY_TEACHER
+        } else {
+            &kinds::NOISE_KEYED_ALONE
+        };
+        let found = format!(
+            "seeds of image, teacher and base seed in {keyed} of {} entries",
+            facts.len()
+        );
+        findings.add(
+            folder.id(),
+            kind,
+            Place::default(),
+            "seeds of image and base seed",
+            found,
+        );
+    }
+    if keyed > of_image {
+        return "image and teacher";
+    }
+    if of_image > 0 {
+        return "image";
+    }
+    if !facts.is_empty() {
+        findings.add(
+            folder.id(),
+            &kinds::SEEDS_UNKNOWN,
+            Place::default(),
+            "files that name their image",
+            "files that do not, as the layout allows",
+        );
+    }
+    "unknown"
+}
+
+/// The predictions of a folder.
+struct FilePredictions<'a, S: ?Sized> {
+    source: &'a S,
+    folder: &'a Folder<'a>,
+}
+
+impl<S: Source + ?Sized> FilePredictions<'_, S> {
+    fn floats(&self, record: u64, tensor: &str) -> Option<Vec<f32>> {
+        load(self.source, &self.file(record)).ok()?.ok()?.floats(tensor)
+    }
+}
+
+impl<S: Source + ?Sized> Predictions for FilePredictions<'_, S> {
+    fn component(&self) -> String {
+        self.folder.id().to_owned()
+    }
+
+    fn field(&self) -> &str {
+        PREDICTION
+    }
+
+    fn target(&self) -> &str {
+        "the noise, as of a teacher that predicts it"
+    }
+
+    fn file(&self, record: u64) -> String {
+        files_path(self.folder.path, &self.folder.entries[record as usize])
+    }
+
+    fn name(&self, record: u64) -> String {
+        self.folder.entries[record as usize].to_string()
+    }
+
+    fn entry(&self, record: u64) -> String {
+        self.name(record)
+    }
+
+    fn noise(&self, row: &Row) -> Option<Vec<f32>> {
+        self.floats(row.record, NOISE)
+    }
+
+    fn values(&self, row: &Row) -> Option<Vec<f32>> {
+        self.floats(row.record, PREDICTION)
+    }
+}

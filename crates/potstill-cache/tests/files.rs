@@ -1,0 +1,602 @@
+//! The files layout: written, read back, verified; every kind of damage has its finding.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
+
+use potstill_cache::{
+    CacheError, FilesEntry, FilesName, FolderSource, Level, MemorySource, Report, Severity, Source, Verdict,
+    VerifyOptions, files_seed, verify,
+};
+use potstill_io::{Dtype, Header};
+use potstill_noise::{Generator, Mt19937, PhiloxNormals, Stream, TorchCudaNormals, TorchGenerator};
+use tempfile::TempDir;
+
+const IMAGES: usize = 40;
+const BASE_SEED: i64 = 42;
+
+/// How a builder makes a sample.
+#[derive(Clone, Copy)]
+struct Maker {
+    /// Draws the noise of a seed.
+    noise: fn(u64, &mut [f32]),
+    /// Makes the seed of an image for a teacher.
+    seed: fn(&str, &str) -> u64,
+    timesteps: (i64, i64),
+    metadata: bool,
+}
+
+const TORCH: Maker = Maker {
+    noise: |seed, out| TorchGenerator::new(seed).randn(out),
+    seed: |image, _| files_seed(image, BASE_SEED),
+    timesteps: (0, 1000),
+    metadata: true,
+};
+
+fn normals(seed: u64, n: usize) -> Vec<f32> {
+    let mut out = vec![0.0; n];
+    PhiloxNormals::new(seed, Stream::VaeSample).fill(&mut out);
+    out
+}
+
+fn size(image: usize) -> (u32, u32) {
+    if image.is_multiple_of(5) {
+        (192, 128)
+    } else {
+        (128, 128)
+    }
+}
+
+fn image_id(image: usize) -> String {
+    format!("pets/{image:03}")
+}
+
+fn name(image: usize) -> FilesName {
+    let (width, height) = size(image);
+    FilesName::of(&image_id(image), width, height, "1")
+}
+
+fn sample(maker: &Maker, teacher: &str, image: usize) -> FilesEntry {
+    let (id, name) = (image_id(image), name(image));
+    let n = (name.width / 8 * name.height / 8 * 4) as usize;
+    let seed = (maker.seed)(&id, teacher);
+    let mut timestep = [0];
+    let (min, max) = maker.timesteps;
+    TorchGenerator::new(seed).randint(min, max, &mut timestep).unwrap();
+    let mut noise = vec![0.0; n];
+    (maker.noise)(seed, &mut noise);
+    // The best guess in the least-squares sense of a share r² of the noise.
+    let r2 = 0.35 + 0.64 * (timestep[0] as f64 / 1000.0).powf(0.3);
+    let b = (r2 - r2 * r2).sqrt() as f32;
+    let error = normals(seed ^ u64::from(teacher.as_bytes()[0]) << 40, n);
+    let prediction = noise.iter().zip(error).map(|(e, x)| r2 as f32 * e + b * x).collect();
+    let metadata = [("image_id", id.as_str()), ("base_seed", "42"), ("teacher_id", teacher)];
+    FilesEntry {
+        name,
+        seed,
+        timestep: timestep[0],
+        prediction,
+        noise,
+        text: [5, 8],
+        hidden_states: normals(image as u64, 40),
+        pooled: Some(normals(900 + image as u64, 6)),
+        dtype: Dtype::F16,
+        metadata: metadata
+            .into_iter()
+            .filter(|_| maker.metadata)
+            .map(|(k, v)| (k.to_owned(), v.to_owned()))
+            .collect(),
+    }
+}
+
+fn build(cache: &Path, maker: &Maker, teachers: &[&str]) {
+    for teacher in teachers {
+        for image in 0..IMAGES {
+            sample(maker, teacher, image).write(&cache.join(teacher)).unwrap();
+        }
+    }
+}
+
+fn clean() -> &'static Path {
+    static CACHE: OnceLock<TempDir> = OnceLock::new();
+    CACHE
+        .get_or_init(|| {
+            let folder = tempfile::tempdir().unwrap();
+            build(folder.path(), &TORCH, &["animals", "food"]);
+            folder
+        })
+        .path()
+}
+
+fn report_at(cache: &Path, level: Level) -> Report {
+    let options = VerifyOptions { level, progress: None };
+    verify(&FolderSource::new(cache), &options).unwrap()
+}
+
+fn report(cache: &Path) -> Report {
+    report_at(cache, Level::Determinism)
+}
+
+fn codes_of(report: &Report) -> Vec<String> {
+    let mut codes: Vec<String> = report
+        .findings
+        .iter()
+        .map(|f| format!("{} {}", f.component, f.code))
+        .collect();
+    codes.sort();
+    codes.dedup();
+    codes
+}
+
+fn made_by(maker: &Maker) -> Report {
+    let folder = tempfile::tempdir().unwrap();
+    build(folder.path(), maker, &["animals", "food"]);
+    report(folder.path())
+}
+
+/// The report of a copy after `damage`.
+fn damaged(damage: impl FnOnce(&Path)) -> Report {
+    let folder = tempfile::tempdir().unwrap();
+    for teacher in ["animals", "food"] {
+        fs::create_dir(folder.path().join(teacher)).unwrap();
+        for entry in fs::read_dir(clean().join(teacher)).unwrap() {
+            let entry = entry.unwrap();
+            fs::copy(entry.path(), folder.path().join(teacher).join(entry.file_name())).unwrap();
+        }
+    }
+    damage(folder.path());
+    report(folder.path())
+}
+
+fn file(cache: &Path, teacher: &str, image: usize) -> PathBuf {
+    cache.join(teacher).join(name(image).file())
+}
+
+fn rewrite(cache: &Path, teacher: &str, image: usize, change: impl FnOnce(&mut FilesEntry)) {
+    let mut entry = FilesEntry::read(&FolderSource::new(cache), &format!("{teacher}/{}", name(image).file())).unwrap();
+    change(&mut entry);
+    entry.write(&cache.join(teacher)).unwrap();
+}
+
+/// Changes the bytes of a tensor.
+fn edit(path: &Path, tensor: &str, change: impl FnOnce(&mut [u8])) {
+    let mut bytes = fs::read(path).unwrap();
+    let header = Header::from_bytes(&bytes).unwrap();
+    let (start, info) = (header.data_start(), header.get(tensor).unwrap());
+    change(&mut bytes[(start + info.start) as usize..(start + info.end) as usize]);
+    fs::write(path, bytes).unwrap();
+}
+
+#[test]
+fn a_file_comes_back_as_it_was_written() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut entry = sample(&TORCH, "animals", 3);
+    entry.seed = u64::MAX - 5;
+    let path = entry.write(folder.path()).unwrap();
+    let back = FilesEntry::read(&FolderSource::new(folder.path()), &entry.name.file()).unwrap();
+    let half = |values: &[f32]| {
+        Dtype::F16
+            .to_f32(&potstill_io::f32_to_bytes(values, Dtype::F16).unwrap())
+            .unwrap()
+    };
+    let expected = FilesEntry {
+        prediction: half(&entry.prediction),
+        noise: half(&entry.noise),
+        hidden_states: half(&entry.hidden_states),
+        pooled: entry.pooled.as_deref().map(half),
+        ..entry.clone()
+    };
+    assert_eq!(back, expected);
+    let header = Header::from_bytes(&fs::read(path).unwrap()).unwrap();
+    let seen: Vec<String> = header
+        .tensors()
+        .iter()
+        .map(|t| format!("{} {} {:?}", t.name, t.dtype.name(), t.shape))
+        .collect();
+    assert_eq!(
+        seen,
+        [
+            "seed I64 [1]",
+            "timestep I64 [1]",
+            "resolution I32 [2]",
+            "encoder_hidden_states F16 [5, 8]",
+            "noise F16 [4, 16, 16]",
+            "pooled_embeds F16 [6]",
+            "teacher_pred F16 [4, 16, 16]",
+        ]
+    );
+    entry.noise[7] = 70_000.0;
+    assert!(matches!(entry.write(folder.path()), Err(CacheError::Entry { .. })));
+    entry.noise.pop();
+    assert!(matches!(entry.write(folder.path()), Err(CacheError::Entry { .. })));
+}
+
+#[test]
+fn reading_refuses_what_is_not_of_the_layout() {
+    let folder = tempfile::tempdir().unwrap();
+    let entry = sample(&TORCH, "animals", 3);
+    let path = entry.write(folder.path()).unwrap();
+    let source = FolderSource::new(folder.path());
+    let refused = |file: &str| match FilesEntry::read(&source, file) {
+        Err(CacheError::Entry { reason, .. }) => reason,
+        other => panic!("{other:?}"),
+    };
+    let renamed = FilesName {
+        width: 192,
+        ..entry.name
+    };
+    fs::copy(&path, folder.path().join(renamed.file())).unwrap();
+    assert!(refused(&renamed.file()).contains("is F16 [4, 16, 16], not F16 [4, 16, 24]"));
+    fs::copy(&path, folder.path().join("a.safetensors")).unwrap();
+    assert!(refused("a.safetensors").contains("its name is not"));
+    edit(&path, "resolution", |bytes| bytes[0] ^= 8);
+    assert!(refused(&entry.name.file()).contains("resolution"));
+    fs::write(&path, [0xff; 64]).unwrap();
+    assert!(refused(&entry.name.file()).contains("header claims"));
+}
+
+#[test]
+fn a_clean_cache_has_no_findings_and_says_how_it_was_made() {
+    let report = report(clean());
+    assert_eq!(codes_of(&report), [""; 0]);
+    assert!(report.ok());
+    assert_eq!(report.layout, Some("files"));
+    let components: Vec<_> = report
+        .components
+        .iter()
+        .map(|c| (c.component.as_str(), c.records))
+        .collect();
+    assert_eq!(components, [("animals", 40), ("food", 40)]);
+    for provenance in &report.provenance {
+        assert_eq!((provenance.timesteps, provenance.seeds), (Some((0, 1000)), "image"));
+        let noise: Vec<_> = provenance.noise.iter().map(|n| (n.noise.as_str(), n.entries)).collect();
+        assert_eq!(noise, [("torch-cpu-avx2", 40)]);
+    }
+    let slopes = report
+        .statistics
+        .iter()
+        .flat_map(|s| &s.bands)
+        .map(|band| band.calibration);
+    assert!(slopes.into_iter().all(|slope| (slope - 1.0).abs() < 0.1));
+}
+
+#[test]
+fn the_folder_of_one_teacher_is_a_cache_too() {
+    let report = report(&clean().join("food"));
+    assert_eq!(codes_of(&report), [""; 0]);
+    assert_eq!(report.components[0].component, ".");
+}
+
+#[test]
+fn noise_is_recognised_whoever_made_it() {
+    let cuda = Maker {
+        noise: |seed, out| TorchCudaNormals::new(seed, 512).fill_from(0, out),
+        ..TORCH
+    };
+    let bf16 = Maker {
+        noise: |seed, out| {
+            TorchGenerator::new(seed).randn(out);
+            let bytes = potstill_io::f32_to_bytes(out, Dtype::Bf16).unwrap();
+            Dtype::Bf16.to_f32_into(&bytes, out).unwrap();
+        },
+        ..TORCH
+    };
+    let philox = Maker {
+        noise: |seed, out| Generator::Philox.fill_noise(seed, out),
+        ..TORCH
+    };
+    for (maker, expected) in [
+        (cuda, "torch-cuda-512-threads"),
+        (bf16, "torch-cpu-avx2, rounded to bf16"),
+        (philox, "philox"),
+    ] {
+        let report = made_by(&maker);
+        assert_eq!(codes_of(&report), [""; 0], "{expected}");
+        assert_eq!(report.provenance[1].noise[0].noise, expected);
+    }
+}
+
+#[test]
+fn unknown_provenance_is_a_warning_and_no_error() {
+    let unknown = Maker {
+        noise: |seed, out| PhiloxNormals::new(seed, Stream::Timestep).fill(out),
+        metadata: false,
+        ..TORCH
+    };
+    let report = made_by(&unknown);
+    let expected = [
+        "animals noise-unknown",
+        "animals seeds-unknown",
+        "food noise-unknown",
+        "food seeds-unknown",
+    ];
+    assert_eq!(codes_of(&report), expected);
+    assert_eq!(report.verdict, Verdict::Ok);
+    assert_eq!(report.provenance[0].noise[0].noise, "unknown");
+    assert_eq!(report.provenance[0].seeds, "unknown");
+}
+
+#[test]
+fn the_range_of_the_timesteps_is_found() {
+    let report = made_by(&Maker {
+        timesteps: (200, 900),
+        ..TORCH
+    });
+    assert_eq!(codes_of(&report), [""; 0]);
+    assert_eq!(report.provenance[0].timesteps, Some((200, 900)));
+}
+
+/// The older builder's mistake: every teacher saw other noise.
+#[test]
+fn noise_keyed_by_teacher_is_named_with_and_without_metadata() {
+    let seed: fn(&str, &str) -> u64 = |image, teacher| files_seed(&format!("{image}|{teacher}"), BASE_SEED);
+    for metadata in [true, false] {
+        let keyed = Maker {
+            seed,
+            metadata,
+            ..TORCH
+        };
+        let report = made_by(&keyed);
+        assert!(
+            codes_of(&report).contains(&"food noise-keyed-by-teacher".to_owned()),
+            "{metadata}"
+        );
+        assert_eq!(report.verdict, Verdict::Damaged);
+        assert!(
+            report
+                .findings
+                .iter()
+                .filter(|f| f.severity == Severity::Error)
+                .all(|f| f.training)
+        );
+        assert_eq!(report.counts["food"].get("draws-differ"), None);
+        assert_eq!(
+            report.provenance[0].seeds,
+            if metadata { "image and teacher" } else { "unknown" }
+        );
+        // A teacher alone contradicts nobody.
+        let folder = tempfile::tempdir().unwrap();
+        build(folder.path(), &keyed, &["food"]);
+        let alone = self::report(folder.path());
+        assert_eq!(alone.verdict, Verdict::Ok);
+        let code = if metadata {
+            "food noise-keyed-by-teacher"
+        } else {
+            "food seeds-unknown"
+        };
+        assert_eq!(codes_of(&alone), [code]);
+    }
+}
+
+#[test]
+fn every_damage_is_named() {
+    let unnamed = |path: PathBuf| fs::rename(&path, path.with_file_name("notes.txt")).unwrap();
+    type Damage = Box<dyn Fn(&Path)>;
+    let cases: Vec<(Damage, &[&str])> = vec![
+        (
+            Box::new(|c| fs::remove_file(file(c, "food", 3)).unwrap()),
+            &["food entry-missing"],
+        ),
+        (
+            Box::new(move |c| unnamed(file(c, "animals", 3))),
+            &["animals entry-missing", "animals file-unknown"],
+        ),
+        (
+            Box::new(|c| fs::write(c.join("food/.potstill-a1.tmp"), "half").unwrap()),
+            &["food leftover"],
+        ),
+        (
+            Box::new(|c| fs::write(file(c, "food", 1), [0xff; 80]).unwrap()),
+            &["food file-header"],
+        ),
+        (
+            Box::new(|c| {
+                fs::File::options()
+                    .write(true)
+                    .open(file(c, "food", 1))
+                    .unwrap()
+                    .set_len(900)
+                    .unwrap()
+            }),
+            &["food file-header"],
+        ),
+        (
+            Box::new(|c| edit(&file(c, "food", 5), "resolution", |b| b[1] ^= 1)),
+            &["food resolution-mismatch"],
+        ),
+        (
+            Box::new(|c| {
+                // The file of one size under the name of another.
+                let wrong = FilesName { width: 128, ..name(5) };
+                fs::rename(file(c, "food", 5), c.join("food").join(wrong.file())).unwrap();
+            }),
+            &[
+                "animals entry-missing",
+                "food entry-missing",
+                "food metadata-mismatch",
+                "food resolution-mismatch",
+                "food tensor-shape",
+            ],
+        ),
+        (
+            // Two files exchanged: each under the other's name.
+            Box::new(|c| {
+                fs::rename(file(c, "food", 1), c.join("x")).unwrap();
+                fs::rename(file(c, "food", 2), file(c, "food", 1)).unwrap();
+                fs::rename(c.join("x"), file(c, "food", 2)).unwrap();
+            }),
+            &["food draws-differ", "food metadata-mismatch", "food text-differs"],
+        ),
+        (
+            Box::new(|c| {
+                edit(&file(c, "food", 7), "teacher_pred", |b| {
+                    b[..2].copy_from_slice(&[0, 0x7e])
+                })
+            }),
+            &["food not-finite"],
+        ),
+        (
+            Box::new(|c| rewrite(c, "food", 7, |e| e.timestep = (e.timestep + 1) % 1000)),
+            &["food draws-differ", "food timestep-mismatch"],
+        ),
+        (
+            Box::new(|c| {
+                for teacher in ["animals", "food"] {
+                    rewrite(c, teacher, 7, |e| e.noise[100] += 0.5);
+                }
+            }),
+            &["animals noise-mismatch", "food noise-mismatch"],
+        ),
+        (
+            Box::new(|c| rewrite(c, "food", 7, |e| e.seed += 1)),
+            &[
+                "food draws-differ",
+                "food noise-mismatch",
+                "food seed-mismatch",
+                "food timestep-mismatch",
+            ],
+        ),
+        (
+            Box::new(|c| {
+                let (mut a, mut b) = (Vec::new(), Vec::new());
+                rewrite(c, "food", 8, |e| a = e.prediction.clone());
+                rewrite(c, "food", 9, |e| b = std::mem::replace(&mut e.prediction, a));
+                rewrite(c, "food", 8, |e| e.prediction = b);
+            }),
+            &["food prediction-swapped"],
+        ),
+        (
+            Box::new(|c| rewrite(c, "food", 8, |e| e.prediction.iter_mut().for_each(|v| *v *= 3.0))),
+            &["food prediction-implausible"],
+        ),
+        (
+            Box::new(|c| {
+                for image in 0..IMAGES {
+                    rewrite(c, "food", image, |e| {
+                        e.prediction = normals(image as u64, e.prediction.len())
+                    });
+                }
+            }),
+            &["food teacher-implausible"],
+        ),
+        (
+            Box::new(|c| rewrite(c, "food", 8, |e| e.hidden_states[3] += 1.0)),
+            &["food text-differs"],
+        ),
+        (
+            Box::new(|c| rewrite(c, "food", 8, |e| e.pooled = Some(vec![0.5; 7]))),
+            &["food tensor-shape", "food text-differs"],
+        ),
+        (
+            Box::new(|c| {
+                rewrite(c, "food", 8, |e| {
+                    drop(e.metadata.insert("teacher_id".into(), "animals".into()))
+                })
+            }),
+            &["food metadata-mismatch"],
+        ),
+    ];
+    for (damage, expected) in cases {
+        let report = damaged(damage);
+        assert_eq!(codes_of(&report), expected);
+        for finding in &report.findings {
+            assert!(!finding.remedy.is_empty() && !finding.expected.is_empty() && !finding.found.is_empty());
+            assert!(!finding.file.is_empty() || finding.entry.is_empty(), "{finding:?}");
+        }
+    }
+}
+
+#[test]
+fn structure_alone_makes_nothing_anew() {
+    let folder = tempfile::tempdir().unwrap();
+    let unknown = Maker {
+        seed: |_, teacher| teacher.len() as u64,
+        ..TORCH
+    };
+    build(
+        folder.path(),
+        &Maker {
+            metadata: false,
+            ..unknown
+        },
+        &["animals", "food"],
+    );
+    let report = report_at(folder.path(), Level::Structure);
+    assert_eq!(codes_of(&report), [""; 0]);
+    assert!(report.provenance.is_empty() && report.statistics.is_empty());
+}
+
+#[cfg(unix)]
+#[test]
+fn links_are_not_followed() {
+    let report = damaged(|cache| {
+        let path = file(cache, "food", 4);
+        fs::rename(&path, cache.join("moved")).unwrap();
+        std::os::unix::fs::symlink(cache.join("moved"), path).unwrap();
+    });
+    assert_eq!(codes_of(&report), ["food unreadable"]);
+}
+
+/// No plan, no digests: not all damage shows. But none is a panic, and what is read stays within bounds.
+#[test]
+fn random_damage_never_panics() {
+    let source = FolderSource::new(clean());
+    let files: BTreeMap<String, Vec<u8>> = source
+        .list()
+        .unwrap()
+        .into_iter()
+        .take(3)
+        .map(|path| (path.clone(), source.read_all(&path, u64::MAX).unwrap()))
+        .collect();
+    let options = VerifyOptions {
+        level: Level::Determinism,
+        progress: None,
+    };
+    let mut random = Mt19937::new(11);
+    for round in 0..600 {
+        let mut damaged = MemorySource { files: files.clone() };
+        let bytes = damaged.files.values_mut().nth(round % 3).unwrap();
+        // Most of the rounds in the header.
+        let limit = if round % 4 == 0 { bytes.len() } else { 700 };
+        let at = random.next_u32() as usize % limit;
+        match round % 5 {
+            0 => bytes[at] ^= 1 << (random.next_u32() % 8),
+            1 => bytes.truncate(at),
+            2 => bytes.insert(at, b"0129\"{}[],:-e."[random.next_u32() as usize % 14]),
+            3 => drop(bytes.remove(at)),
+            _ => bytes[at] = random.next_u32() as u8,
+        }
+        for path in files.keys() {
+            let _ = FilesEntry::read(&damaged, path);
+        }
+        verify(&damaged, &options).unwrap().to_json().unwrap();
+    }
+}
+
+/// What torch and safetensors write, as `test/fixtures/make_files_cache.py` has it.
+#[test]
+fn caches_made_with_torch_are_read_and_recognised() {
+    let fixtures = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../test/fixtures/files_cache");
+    let shared = report(&fixtures.join("shared"));
+    assert_eq!(
+        codes_of(&shared),
+        ["teacher_chaos seeds-unknown", "teacher_v8 seeds-unknown"]
+    );
+    assert_eq!(shared.verdict, Verdict::Ok);
+    assert_eq!(shared.provenance[0].noise[0].noise, "torch-cpu-avx2");
+    assert_eq!(shared.provenance[0].timesteps, Some((0, 1000)));
+
+    let keyed = report(&fixtures.join("keyed"));
+    let found = codes_of(&keyed);
+    assert!(
+        found.contains(&"teacher_v8 noise-keyed-by-teacher".to_owned()),
+        "{found:?}"
+    );
+    assert_eq!(keyed.provenance[0].noise[0].noise, "torch-cpu-avx2, rounded to bf16");
+
+    let name = FilesName::of("cats/2", 96, 64, "1");
+    let source = FolderSource::new(&fixtures);
+    let entry = FilesEntry::read(&source, &format!("shared/teacher_v8/{}", name.file())).unwrap();
+    assert_eq!((entry.seed, entry.text), (files_seed("cats/2", BASE_SEED), [77, 8]));
+}
