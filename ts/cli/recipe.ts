@@ -1,4 +1,5 @@
 import type { Command } from 'commander';
+import type { ImportedRecipe } from '../recipe/index.ts';
 import type { Context } from './command.ts';
 import { setOption } from './set-option.ts';
 
@@ -6,7 +7,12 @@ interface RecipeOptions {
   readonly set: readonly string[];
 }
 
-/** `potstill recipe check|print|schema` */
+interface ImportOptions {
+  readonly out?: string;
+  readonly base?: string;
+}
+
+/** `potstill recipe check|print|schema|import` */
 export function configure(command: Command, context: Context): void {
   command
     .command('check')
@@ -43,6 +49,37 @@ export function configure(command: Command, context: Context): void {
       const schema = recipeJsonSchema();
       context.result(schema, () => JSON.stringify(schema, null, 2));
     });
+
+  command
+    .command('import')
+    .argument('<files...>', "a training's config, the configs of its teachers' caches, or both")
+    .description(
+      'Makes a recipe of the JSON configs of a multi-teacher SDXL distillation (distill.json and one cache_*.json for each\n' +
+        'teacher). What a recipe says otherwise, or cannot say, stands in comments above it.',
+    )
+    .option('--out <file>', 'where to write the recipe; its paths are relative to that. It is printed when left out')
+    .option('--base <folder>', "folder that the configs' relative paths start at", '.')
+    .action(async (files: string[], { out, base }: ImportOptions) => {
+      const [{ importRecipe, printRecipe }, { requireOutFile }, { writeAtomic }] = await Promise.all([
+        import('../recipe/index.ts'),
+        import('./paths.ts'),
+        import('../write-atomic.ts'),
+      ]);
+      if (out !== undefined) await requireOutFile(out);
+      const imported = await importRecipe(files, { base, out });
+      const text = printRecipe(imported, files);
+      if (out !== undefined) await writeAtomic(out, text);
+      context.result({ ok: true, ...(out === undefined ? {} : { out }), ...imported }, () =>
+        out === undefined ? text : formatNotes(out, imported),
+      );
+    });
+}
+
+/** What was written, and what to look at before it runs. */
+function formatNotes(out: string, { notes }: ImportedRecipe): string {
+  const missing = notes.filter(({ code }) => code === 'fill-in').length;
+  const first = missing === 0 ? out : `${out}: ${missing} ${missing === 1 ? 'value is' : 'values are'} to be filled in`;
+  return [first, ...notes.map(({ code, path, what }) => `  ${code}: ${path}: ${what}`)].join('\n');
 }
 
 /** One value a line, in columns: path, value, origin. */

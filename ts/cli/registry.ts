@@ -22,7 +22,7 @@ export const COMMANDS: readonly RegisteredCommand[] = [
     load: () => import('./model.ts'),
   },
   { name: 'lora', summary: 'look at, convert, scale, merge and resize adapters', load: () => import('./lora.ts') },
-  { name: 'recipe', summary: 'check, print or describe a recipe', load: () => import('./recipe.ts') },
+  { name: 'recipe', summary: 'check, print, describe or import a recipe', load: () => import('./recipe.ts') },
   {
     name: 'doctor',
     summary: 'versions, processor, memory, native addon and WASM module of this machine',
@@ -37,7 +37,6 @@ export const COMMANDS: readonly RegisteredCommand[] = [
 export const NOT_BUILT: readonly string[] = [
   'init',
   'recipe migrate',
-  'recipe import',
   'cache seal',
   'cache gc',
   'cache export',

@@ -54,7 +54,8 @@ export function resolveRecipe(document: RecipeDocument, { set = [] }: LoadOption
   return { recipe, origins: Object.fromEntries(originsOf(recipe, [], document, overrides)) };
 }
 
-async function readRecipe(file: string): Promise<string> {
+/** The text of a recipe, or of a config that becomes one. */
+export async function readRecipe(file: string): Promise<string> {
   const found = await stat(file).catch((cause: unknown) => {
     throw inputError('ERR_RECIPE_FILE', 'the recipe cannot be read', {
       where: file,

@@ -1,0 +1,369 @@
+import { existsSync } from 'node:fs';
+import { dirname, relative, resolve, sep } from 'node:path';
+import { inputError } from '../../errors.ts';
+import { recipeSchema } from '../schema.ts';
+import type { BuilderConfig, TrainingConfig } from './configs.ts';
+import { type ReadConfig, readConfig } from './read-config.ts';
+
+/** Something of the configs that a recipe says otherwise, or not at all. */
+export interface ImportNote {
+  /** Stable name of the kind. */
+  readonly code:
+    | 'fill-in'
+    | 'text-source'
+    | 'time-ids'
+    | 'buckets'
+    | 'cache'
+    | 'hub-model'
+    | 'value-changed'
+    | 'not-imported';
+  /** Path in the recipe, or in the config that the note is about. */
+  readonly path: string;
+  readonly what: string;
+}
+
+/** A recipe made of configs. */
+export interface ImportedRecipe {
+  /** As it is to be written: only what the configs say, nothing that is a default. */
+  readonly recipe: object;
+  readonly notes: readonly ImportNote[];
+}
+
+/** How to import. */
+export interface ImportOptions {
+  /** Folder that relative paths of the configs start at; the working folder when left out. */
+  readonly base?: string | undefined;
+  /** Where the recipe will lie: its paths are relative to that; the working folder when left out. */
+  readonly out?: string | undefined;
+}
+
+/** Begins the path of what no config says. */
+const FILL_IN = 'FILL-IN';
+/** Updates, where no config says how many. */
+const DEFAULT_STEPS = 10_000;
+/** The configs' own defaults. */
+const DEFAULTS = { seed: 42, timesteps: [0, 1000], outputDir: './cache/teacher_predictions' } as const;
+
+/**
+ * Makes a recipe of the configs of a multi-teacher distillation: one for the training, and one for each teacher's cache.
+ * Any of them may be missing; what is then not known is marked to be filled in.
+ *
+ * @throws PotstillError naming the file and value that cannot be used, or two configs that contradict each other
+ */
+export async function importRecipe(files: readonly string[], options: ImportOptions = {}): Promise<ImportedRecipe> {
+  const configs: ReadConfig[] = [];
+  for (const file of files) configs.push(await readConfig(file));
+  const notes: ImportNote[] = [];
+  const recipe = new Import(configs, notes, options).recipe();
+  for (const { file, unknown, abridged } of configs) {
+    for (const path of unknown) notes.push({ code: 'not-imported', path, what: `${file} has it; a recipe does not` });
+    if (abridged) {
+      notes.push({
+        code: 'buckets',
+        path: 'data.bucket.resolutions',
+        what: `ends in "..." in ${file}: the rest is not known`,
+      });
+    }
+  }
+  return { recipe: checked(recipe), notes };
+}
+
+/** A recipe that potstill itself would refuse is a mistake of this file's, but values come from the configs. */
+function checked(recipe: object): object {
+  const { success, error } = recipeSchema.safeParse(recipe);
+  if (success) return recipe;
+  const [issue] = error.issues;
+  throw inputError('ERR_IMPORT_VALUE', `${issue?.path.join('.') ?? ''}: ${issue?.message ?? 'is not usable'}`, {
+    where: 'the recipe that would be made',
+    remedy: 'Mend the value in the config, and import it again.',
+  });
+}
+
+type Config<Kind extends ReadConfig['kind']> = Extract<ReadConfig, { kind: Kind }>;
+
+class Import {
+  readonly #builders: readonly Config<'builder'>[];
+  readonly #training: Config<'training'> | undefined;
+  readonly #notes: ImportNote[];
+  readonly #base: string;
+  readonly #folder: string;
+
+  constructor(configs: readonly ReadConfig[], notes: ImportNote[], { base = '.', out }: ImportOptions) {
+    this.#builders = configs.filter((config) => config.kind === 'builder');
+    const trainings = configs.filter((config) => config.kind === 'training');
+    this.#training = trainings[0];
+    this.#notes = notes;
+    this.#base = resolve(base);
+    this.#folder = out === undefined ? process.cwd() : dirname(resolve(out));
+    if (trainings.length > 1) {
+      throw inputError('ERR_IMPORT_CONFLICT', 'there are two configs of a training', {
+        where: `${trainings[0]?.file}, ${trainings[1]?.file}`,
+        remedy: 'Import them one by one: each makes a recipe of its own.',
+      });
+    }
+  }
+
+  recipe(): object {
+    const training = this.#training?.config;
+    const text = this.#textSource();
+    const student = training?.student.checkpoint_path ?? text.model;
+    this.#noteTextSource(text, student);
+    const size = this.#size();
+    const images = this.#agreed('data.image_dir', ({ data }) => data.image_dir);
+    const name = training?.run.name ?? this.#builders.map(({ config }) => config.teacher.teacher_id).join('-');
+    this.#note('time-ids', 'teachers', TIME_IDS);
+    return {
+      $schema: 'node_modules/potstill/schema/recipe.schema.json',
+      version: 1,
+      name,
+      seed: this.#agreed('cache.base_seed', ({ cache }) => cache.base_seed) ?? DEFAULTS.seed,
+      ...(training?.run.output_root === undefined ? {} : { output: this.#path(`${training.run.output_root}/${name}`) }),
+      student: { model: this.#model('student.model', student), train: 'unet' },
+      teachers: this.#teachers(),
+      data: [
+        {
+          images:
+            images === undefined
+              ? this.#fillIn('data[0].images', 'images', 'the folder of images')
+              : this.#path(images),
+          ...(size === undefined ? {} : { size }),
+        },
+      ],
+      cache: this.#cache(),
+      method: { id: 'multi-teacher' },
+      training: this.#loop(training),
+    };
+  }
+
+  #teachers(): object[] {
+    const models = new Map(
+      this.#builders.map(({ config: { teacher } }) => [teacher.teacher_id, teacher.checkpoint_path]),
+    );
+    const trained = this.#training?.config.teachers;
+    const wanted = trained ?? [...models.keys()].map((teacher_id) => ({ teacher_id, weight: 1 }));
+    if (trained !== undefined) {
+      for (const id of models.keys()) {
+        if (trained.some((teacher) => teacher.teacher_id === id)) continue;
+        this.#note('not-imported', 'teacher.teacher_id', `${id} has a cache, but the training names no such teacher`);
+      }
+    }
+    return wanted.map(({ teacher_id, weight }, index) => {
+      const path = `teachers[${index}]`;
+      const id = recipeId(teacher_id);
+      if (id !== teacher_id) this.#note('value-changed', `${path}.id`, `"${teacher_id}" is called "${id}" here`);
+      const model = models.get(teacher_id);
+      return {
+        id,
+        model:
+          model === undefined
+            ? this.#fillIn(
+                `${path}.model`,
+                `model-of-${id}`,
+                `the model of ${teacher_id}: the config of its cache says which`,
+              )
+            : this.#model(`${path}.model`, model),
+        weight,
+      };
+    });
+  }
+
+  #cache(): object {
+    const dtype = this.#agreed('cache.dtype', ({ cache }) => cache.dtype) ?? 'fp16';
+    const wide = ['fp32', 'float32', 'f32'].includes(dtype);
+    if (!wide && !['fp16', 'float16', 'f16', 'half'].includes(dtype)) {
+      this.#note('value-changed', 'cache.dtype', `"${dtype}" is not among a recipe's: f16 is`);
+    }
+    const dir = this.#agreed('cache.output_dir', ({ cache }) => cache.output_dir) ?? this.#trainedDir();
+    const timesteps = [
+      this.#agreed('cache.min_timestep', ({ cache }) => cache.min_timestep) ?? DEFAULTS.timesteps[0],
+      this.#agreed('cache.max_timestep', ({ cache }) => cache.max_timestep) ?? DEFAULTS.timesteps[1],
+    ];
+    this.#note(
+      'cache',
+      'cache.dir',
+      `is a new folder; the files in ${dir} stay as they are, and \`potstill cache verify ${dir}\` checks them`,
+    );
+    this.#note(
+      'cache',
+      'cache.noise',
+      'torch draws it, but with seeds of image, view and draw, and timesteps in strata',
+    );
+    return { dir: `${this.#path(dir)}-shards`, draws: 1, noise: 'torch', timesteps, dtype: wide ? 'f32' : 'f16' };
+  }
+
+  #trainedDir(): string {
+    return (
+      this.#training?.config.teachers.find(({ cache_dir }) => cache_dir !== undefined)?.cache_dir ?? DEFAULTS.outputDir
+    );
+  }
+
+  #loop(config: TrainingConfig | undefined): object {
+    const { batch_size: batch, num_steps: steps, lr, loss_type: loss } = config?.training ?? {};
+    const {
+      use_gradient_checkpointing: recompute,
+      use_ema: useEma,
+      ema_decay: decay,
+      use_bf16: bf16,
+    } = config?.student ?? {};
+    if (steps === undefined) {
+      this.#note(
+        'fill-in',
+        'training.steps',
+        `no config says how many updates; ${DEFAULT_STEPS} is an example's number`,
+      );
+    }
+    if (loss !== undefined && loss !== 'mse') {
+      this.#note('value-changed', 'training.loss', `"${loss}" is not built yet: "mse" is`);
+    }
+    if (bf16 === true)
+      this.#note('not-imported', 'student.use_bf16', 'the device decides in what precision it computes');
+    const device = config?.device ?? this.#builders[0]?.config.device;
+    if (device !== undefined)
+      this.#note('not-imported', 'device', `"${device}": the recipe takes what this machine has`);
+    return {
+      steps: steps ?? DEFAULT_STEPS,
+      ...(batch === undefined ? {} : { batch }),
+      ...(lr === undefined ? {} : { optimizer: { id: 'adamw', lr } }),
+      ...(recompute === true ? { recompute } : {}),
+      ...(useEma === true ? { ema: decay === undefined ? {} : { decay } } : {}),
+    };
+  }
+
+  /** Buckets are sizes that pictures were sorted into by their shape; a recipe's data have one size. */
+  #size(): readonly [number, number] | undefined {
+    const stated = this.#agreed('data.size', ({ data }) => data.size);
+    const size = typeof stated === 'number' ? ([stated, stated] as const) : stated;
+    const buckets = this.#builders.flatMap(({ config: { data } }) =>
+      data.bucket?.enabled === true ? data.bucket.resolutions : [],
+    );
+    const distinct = [...new Set(buckets.map(([width, height]) => `${width}x${height}`))];
+    if (distinct.length > 0) {
+      const crop = size === undefined ? "the student's own size" : `${size[0]}x${size[1]}`;
+      this.#note(
+        'buckets',
+        'data[0].size',
+        `pictures were sorted into ${distinct.join(', ')} (width x height); a recipe crops all of them to ${crop}`,
+      );
+    }
+    return size ?? buckets[0];
+  }
+
+  /** Where text and latents came from: `model.id`, else `model.text_encoder_id`, else the teacher itself. */
+  #textSource(): TextSource {
+    const sources = this.#builders.map(({ file, config }) => ({ file, ...sourceOf(config) }));
+    const [first] = sources;
+    const other = sources.find(({ model }) => model !== first?.model);
+    if (first !== undefined && other !== undefined) {
+      this.#note(
+        'text-source',
+        'student.model',
+        `${first.file} takes text and latents from ${first.model} (${first.key}), ${other.file} from ${other.model} (${other.key})`,
+      );
+    }
+    if (first !== undefined) return first;
+    const student = this.#training?.config.student;
+    if (student?.text_encoder_id) return { model: student.text_encoder_id, key: 'student.text_encoder_id' };
+    return { model: student?.checkpoint_path ?? '', key: 'student.checkpoint_path' };
+  }
+
+  #noteTextSource({ model, key }: TextSource, student: string): void {
+    this.#note(
+      'text-source',
+      'student.model',
+      `text and latents came from ${model} (${key}); a recipe takes them from student.model`,
+    );
+    if (model !== student) {
+      this.#note(
+        'text-source',
+        'student.model',
+        `${student} is another model than ${model}: its text encoders and VAE must be the same, or the cache is made anew with its own`,
+      );
+    }
+  }
+
+  /** What all builders say that say it. */
+  #agreed<T>(path: string, read: (config: BuilderConfig) => T | undefined): T | undefined {
+    let found: { readonly file: string; readonly value: T } | undefined;
+    for (const { file, config } of this.#builders) {
+      const value = read(config);
+      if (value === undefined) continue;
+      if (found !== undefined && JSON.stringify(found.value) !== JSON.stringify(value)) {
+        throw inputError(
+          'ERR_IMPORT_CONFLICT',
+          `${path} is ${JSON.stringify(found.value)} and ${JSON.stringify(value)}`,
+          {
+            where: `${found.file}, ${file}`,
+            remedy:
+              'Teachers of one student need the same images, seeds and timesteps: import only configs that agree.',
+          },
+        );
+      }
+      found ??= { file, value };
+    }
+    return found?.value;
+  }
+
+  /** A path relative to the recipe, with `/` between the parts. */
+  #path(path: string): string {
+    const from = relative(this.#folder, resolve(this.#base, path)).split(sep).join('/');
+    return from === '' ? '.' : from;
+  }
+
+  #model(path: string, model: string): string {
+    // OWNER/NAME of the Hub, unless there is such a folder.
+    const isHub = /^[\w-][\w.-]*\/[\w.-]+$/.test(model) && !existsSync(resolve(this.#base, model));
+    if (!isHub) return this.#path(model);
+    this.#note(
+      'hub-model',
+      path,
+      `if ${model} is a model of the Hub, \`potstill model pull ${model}\` fetches it and prints what to put here`,
+    );
+    return model;
+  }
+
+  #fillIn(path: string, name: string, what: string): string {
+    this.#note('fill-in', path, `no config given says ${what}`);
+    return `${FILL_IN}/${name}`;
+  }
+
+  #note(code: ImportNote['code'], path: string, what: string): void {
+    this.#notes.push({ code, path, what });
+  }
+}
+
+/** What was swapped there, and what follows for caches that were made so. */
+const TIME_IDS =
+  'of SDXL were given the size conditioning (time_ids) [W, H, 0, 0, W, H] there, width first; potstill and diffusers give [H, W, 0, 0, H, W]. Predictions on pictures that are not square differ: do not mix the two';
+
+interface TextSource {
+  readonly model: string;
+  /** The key that said so. */
+  readonly key: string;
+}
+
+function sourceOf({ model, teacher }: BuilderConfig): TextSource {
+  if (model.id) return { model: model.id, key: 'model.id' };
+  if (model.text_encoder_id) return { model: model.text_encoder_id, key: 'model.text_encoder_id' };
+  return { model: teacher.checkpoint_path, key: 'teacher.checkpoint_path' };
+}
+
+/** A teacher's id as recipes allow it. */
+function recipeId(id: string): string {
+  const plain = id
+    .toLowerCase()
+    .replace(/[^a-z0-9_-]+/g, '-')
+    .replace(/^[-_]+/, '');
+  return plain.slice(0, 64) || 'teacher';
+}
+
+/** The recipe's text: the notes as comments above it. */
+export function printRecipe({ recipe, notes }: ImportedRecipe, files: readonly string[]): string {
+  const lines = notes.map(({ code, path, what }) => `// ${code}: ${path}: ${what}`);
+  const head = [`// Imported from ${files.join(', ')}.`, ...lines].map((line) => line.replace(/\s*\n\s*/g, ' '));
+  return `${head.join('\n')}\n${JSON.stringify(recipe, null, 2)}\n`;
+}
+
+/** What of a recipe is to be filled in before it can run. */
+export function isComplete({ notes }: ImportedRecipe): boolean {
+  return notes.every(({ code }) => code !== 'fill-in');
+}
