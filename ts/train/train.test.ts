@@ -211,7 +211,15 @@ describe('train', () => {
       const { signal } = new AbortController();
       const given = recipe('from-file', { training: { validation: { every: 3, fraction: 0.2, draws: 1 } } });
       const student = join(folder, 'student.safetensors');
-      const { code, err } = await potstill('model', 'convert', join(folder, 'student'), '--out', student);
+      const { code, err } = await potstill(
+        'model',
+        'convert',
+        join(folder, 'student'),
+        '--out',
+        student,
+        '--allow',
+        'tokenizer',
+      );
       expect(code, err).toBe(0);
       const ofFile = await validate(given, { student, progress: silentProgress, signal });
       const ofFolder = await validate(given, { progress: silentProgress, signal });
