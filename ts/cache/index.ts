@@ -1,6 +1,8 @@
 export type { ComponentOutcome } from './build/build-component.ts';
 export { type BuildOptions, type BuiltCache, buildCache } from './build-cache.ts';
 export { ensureCache } from './ensure-cache.ts';
+export { type ExportedCache, type ExportOptions, exportCache } from './export.ts';
+export { type FilesSummary, summariseFiles } from './files-summary.ts';
 export {
   type BatchRequest,
   type CachedBatch,

@@ -54,7 +54,7 @@ export interface Provenance {
   /** Half-open range that the timesteps were drawn from, where it is recognised. */
   readonly timesteps: readonly [from: number, to: number] | null;
   /** What the seeds were made from. */
-  readonly seeds: 'image' | 'image and teacher' | 'unknown';
+  readonly seeds: 'image' | 'image and teacher' | 'image, view and draw' | 'unknown';
 }
 
 /** What verification found. It holds no paths, times or machines: the same cache gives the same bytes everywhere. */

@@ -1,5 +1,5 @@
 import type { Command } from 'commander';
-import type { ComponentSummary } from '../cache/index.ts';
+import type { ComponentSummary, FilesSummary } from '../cache/index.ts';
 import type { Context } from './command.ts';
 import { formatBytes } from './format.ts';
 
@@ -9,11 +9,31 @@ export function configureLs(command: Command, context: Context): void {
     .argument('<path>', "a cache's folder")
     .description('Lists what is in a cache. Nothing is checked: that is what verify does.')
     .action(async (path: string) => {
-      const { summariseCache } = await import('../cache/index.ts');
+      const { summariseCache, summariseFiles } = await import('../cache/index.ts');
+      const files = await summariseFiles(path);
+      if (files.length > 0) {
+        context.result({ dir: path, layout: 'files', components: files }, () => formatFiles(path, files));
+        return;
+      }
       const components = await summariseCache(path);
       const document = components.map(({ plan, ...rest }) => ({ ...rest, ...factsOf(plan) }));
       context.result({ dir: path, components: document }, () => format(path, components));
     });
+}
+
+/** A cache with a file for every image and teacher. */
+function formatFiles(path: string, folders: readonly FilesSummary[]): string {
+  const widest = Math.max(...folders.map(({ component }) => component.length));
+  const total = folders.reduce((sum, { bytes }) => sum + bytes, 0);
+  const lines = folders.map(({ component, files, sizes, bytes }) =>
+    [component.padEnd(widest), `${files} files`, formatBytes(bytes), `pictures of ${nameSizes(sizes)}`].join('  '),
+  );
+  return [`${path}: files layout, ${formatBytes(total)}`, ...lines.map((line) => `  ${line}`)].join('\n');
+}
+
+function nameSizes(sizes: readonly string[]): string {
+  const more = sizes.length > NAMED_SIZES ? ` and ${sizes.length - NAMED_SIZES} more sizes` : '';
+  return `${sizes.slice(0, NAMED_SIZES).join(', ')}${more}`;
 }
 
 /** What a plan says in a few words; captions, views and samples are not among them. */
@@ -55,11 +75,8 @@ const NAMED_SIZES = 3;
 
 function describe(plan: ComponentSummary['plan']): string {
   switch (plan.component) {
-    case 'latents': {
-      const sizes = sizesOf(plan.views);
-      const more = sizes.length > NAMED_SIZES ? ` and ${sizes.length - NAMED_SIZES} more sizes` : '';
-      return `pictures of ${sizes.slice(0, NAMED_SIZES).join(', ')}${more}`;
-    }
+    case 'latents':
+      return `pictures of ${nameSizes(sizesOf(plan.views))}`;
     case 'text':
       return `${plan.shape.tokens} x ${plan.shape.width}${plan.shape.pooled === undefined ? '' : ', pooled'}`;
     case 'teacher': {

@@ -1,5 +1,5 @@
 import type { Command } from 'commander';
-import type { CacheStatistics } from '../cache/index.ts';
+import type { CacheStatistics, FilesSummary } from '../cache/index.ts';
 import { inputError } from '../errors.ts';
 import type { Context } from './command.ts';
 import { formatBytes } from './format.ts';
@@ -12,7 +12,13 @@ export function configureStats(command: Command, context: Context): void {
       'Says how many bytes a training sample takes, here and in the layout with a file for every prediction.',
     )
     .action(async (path: string) => {
-      const { cacheStatistics, summariseCache } = await import('../cache/index.ts');
+      const { cacheStatistics, summariseCache, summariseFiles } = await import('../cache/index.ts');
+      const folders = await summariseFiles(path);
+      if (folders.length > 0) {
+        const statistics = filesStatistics(folders);
+        context.result({ layout: 'files', ...statistics }, () => formatFiles(path, statistics));
+        return;
+      }
       const statistics = cacheStatistics(await summariseCache(path));
       if (statistics === undefined) {
         throw inputError('ERR_CACHE_INCOMPLETE', 'has no samples to count: latents, text or every teacher is missing', {
@@ -22,6 +28,24 @@ export function configureStats(command: Command, context: Context): void {
       }
       context.result(statistics, () => format(path, statistics));
     });
+}
+
+interface FilesStatistics {
+  readonly samples: number;
+  readonly teachers: number;
+  readonly bytes: number;
+  readonly bytesPerSample: number;
+}
+
+/** Every teacher has a file for every sample. */
+function filesStatistics(folders: readonly FilesSummary[]): FilesStatistics {
+  const samples = Math.max(...folders.map(({ files }) => files));
+  const bytes = folders.reduce((sum, folder) => sum + folder.bytes, 0);
+  return { samples, teachers: folders.length, bytes, bytesPerSample: bytes / samples };
+}
+
+function formatFiles(path: string, { samples, teachers, bytesPerSample }: FilesStatistics): string {
+  return `${path}: ${samples} samples as files of ${teachers} teachers, ${formatBytes(bytesPerSample)} a sample`;
 }
 
 function format(

@@ -104,7 +104,9 @@ describe('potstill cache verify', () => {
   it('prints the same document for both backends', async () => {
     const native = await cache('verify', at('cache'), '--backend', 'native', '--json');
     const wasm = await cache('verify', at('cache'), '--backend', 'wasm', '--json');
-    expect(native).toEqual(wasm);
+    // What takes long on a busy machine tells of it on stderr.
+    expect(native.stdout).toBe(wasm.stdout);
+    expect(wasm.code).toBe(0);
     expect(native.code).toBe(0);
     expect(JSON.parse(native.stdout)).toMatchObject({ format: 'potstill-verification', level: 2, verdict: 'ok' });
   });
@@ -147,12 +149,12 @@ it.each(['native', 'wasm'])('what is no cache is told in the same words by both 
   ]);
 });
 
-describe('potstill cache ls and stats', () => {
-  const bytesIn = (folder: string): number =>
-    readdirSync(folder, { recursive: true, withFileTypes: true })
-      .filter((entry) => entry.isFile())
-      .reduce((sum, { parentPath, name }) => sum + statSync(join(parentPath, name)).size, 0);
+const bytesIn = (folder: string): number =>
+  readdirSync(folder, { recursive: true, withFileTypes: true })
+    .filter((entry) => entry.isFile())
+    .reduce((sum, { parentPath, name }) => sum + statSync(join(parentPath, name)).size, 0);
 
+describe('potstill cache ls and stats', () => {
   it('list what is there, finished or not', async () => {
     cpSync(at('cache'), at('begun'), { recursive: true });
     rmSync(at('begun/teachers/second/seal.json'));
@@ -207,7 +209,91 @@ describe('potstill cache ls and stats', () => {
   });
 });
 
-it.each(['seal', 'gc', 'export', 'import'])('potstill cache %s says that it is not built', async (name) => {
+describe('potstill cache export', () => {
+  it('writes files that verify and are named after the images', async () => {
+    const words = ['--layout', 'files', '--out', at('files'), '--images', at('pictures')];
+    const { code, stdout, stderr } = await cache('export', at('cache'), ...words, '--json');
+    expect(code, stderr).toBe(0);
+    // 6 images with 12 draws for each of two teachers.
+    expect(JSON.parse(stdout)).toMatchObject({
+      teachers: ['first', 'second'],
+      files: 144,
+      unnamedImages: 0,
+      uncondPredictions: 144,
+      latents: 6,
+    });
+    for (const backend of ['native', 'wasm']) {
+      const report = await cache('verify', at('files'), '--backend', backend);
+      expect(report.stdout).toContain('files: ok (structure and determinism)');
+      expect(report.stdout).toContain('72 files');
+      expect(report.stdout).toContain('noise philox; timesteps 200 to 999; seeds of image, view and draw');
+      expect(report.code).toBe(0);
+    }
+    const again = await cache('export', at('cache'), ...words);
+    expect(again.stderr).toContain('the folder first is not empty [ERR_OUT]');
+    expect(again.code).toBe(2);
+  });
+
+  it('is listed and counted as what it is', async () => {
+    const listed = await cache('ls', at('files'), '--json');
+    const bytes = (teacher: string): number => bytesIn(at('files', teacher));
+    expect(JSON.parse(listed.stdout)).toMatchObject({
+      layout: 'files',
+      components: ['first', 'second'].map((component) => ({
+        component,
+        files: 72,
+        sizes: ['64x64'],
+        bytes: bytes(component),
+      })),
+    });
+    expect((await cache('ls', at('files'))).stdout).toMatch(
+      /files layout.*\n {2}first {3}72 files .* pictures of 64x64/,
+    );
+    const counted = await cache('stats', at('files'), '--json');
+    expect(JSON.parse(counted.stdout)).toEqual({
+      layout: 'files',
+      samples: 72,
+      teachers: 2,
+      bytes: bytes('first') + bytes('second'),
+      bytesPerSample: (bytes('first') + bytes('second')) / 72,
+    });
+    expect((await cache('stats', at('files'))).stdout).toContain('72 samples as files of 2 teachers');
+  });
+
+  it('says what the layout has no place for', async () => {
+    const { stdout } = await cache('export', at('cache'), '--layout', 'files', '--out', at('unnamed'));
+    expect(stdout).toContain('144 files of 2 teachers (first, second)');
+    expect(stdout).toContain('not as it was: 6 images are called by their digests: name their folder with --images');
+    expect(stdout).toContain('not as it was: 144 unconditional predictions');
+  });
+
+  it.each([
+    ['no layout', ['--out', 'x'], '--layout'],
+    ['no place', ['--layout', 'files'], '--out'],
+    ['another layout', ['--layout', 'shards', '--out', 'x'], 'shards'],
+    [
+      'images that are not there',
+      ['--layout', 'files', '--out', 'x', '--images', 'nowhere'],
+      'no such folder of images',
+    ],
+  ])('exits with 2 for %s', async (_, words, what) => {
+    const { code, stderr } = await cache('export', at('cache'), ...words);
+    expect(stderr).toContain(what);
+    expect(code).toBe(2);
+    expect(existsSync('x')).toBe(false);
+  });
+
+  it('exits with 2 for what is no cache, and for one that is not finished', async () => {
+    for (const folder of [at('pictures'), at('begun')]) {
+      const { code, stderr } = await cache('export', folder, '--layout', 'files', '--out', at('none'));
+      expect(stderr).toMatch(/\[ERR_CACHE_(MISSING|UNSEALED)\]/);
+      expect(code).toBe(2);
+    }
+    expect(existsSync(at('none'))).toBe(false);
+  });
+});
+
+it.each(['seal', 'gc', 'import'])('potstill cache %s says that it is not built', async (name) => {
   const { code, stderr } = await cache(name, 'somewhere');
   expect(code).toBe(2);
   expect(stderr).toContain(`potstill cache ${name} is not built yet`);

@@ -10,7 +10,11 @@ export interface RegisteredCommand {
 /** The commands that are built, in the order of the help text. */
 export const COMMANDS: readonly RegisteredCommand[] = [
   { name: 'demo', summary: 'the whole pipeline on small models and real pictures', load: () => import('./demo.ts') },
-  { name: 'cache', summary: 'build, verify and list the caches that training reads', load: () => import('./cache.ts') },
+  {
+    name: 'cache',
+    summary: 'build, verify, list and export the caches that training reads',
+    load: () => import('./cache.ts'),
+  },
   { name: 'train', summary: 'train a student by a recipe', load: () => import('./train.ts') },
   { name: 'sample', summary: 'draw pictures with a model', load: () => import('./sample.ts') },
   { name: 'report', summary: 'a self-contained HTML page of a run', load: () => import('./report.ts') },
@@ -39,7 +43,6 @@ export const NOT_BUILT: readonly string[] = [
   'recipe migrate',
   'cache seal',
   'cache gc',
-  'cache export',
   'cache import',
   'lora extract',
   'lora back-merge',

@@ -125,6 +125,12 @@ pub enum CacheError {
         /// What is wrong.
         reason: String,
     },
+    /// A folder that is to be written is not empty.
+    #[error("the folder {folder} is not empty")]
+    Occupied {
+        /// The folder, relative to the one named.
+        folder: String,
+    },
     /// A record, field or shard that the plan does not have.
     #[error("{component} has no {what}")]
     OutOfRange {
@@ -166,6 +172,7 @@ impl CacheError {
             Self::NotFinite { .. } => "not-finite",
             Self::Shard { .. } => "shard",
             Self::Entry { .. } => "entry",
+            Self::Occupied { .. } => "occupied",
             Self::OutOfRange { .. } => "out-of-range",
             Self::MixedShapes { .. } => "mixed-shapes",
         }
@@ -178,6 +185,7 @@ impl CacheError {
             Self::Source(error) => error.remedy(),
             Self::Json { .. } => "Remove that file and run `potstill cache build` again.",
             Self::Shard { .. } => "Remove that shard's file and run `potstill cache build` again.",
+            Self::Occupied { .. } => "Name another folder, or remove that one: nothing is mixed with what is there.",
             Self::Entry { .. } => "Copy that file again from where the cache came from, or build it again.",
             Self::Plan { place, .. } => return Some(format!("Remove the folder of {place} and build it again.")),
             Self::NoSuchComponent { .. } => "Use latents, text or teachers/<id>.",

@@ -50,4 +50,6 @@ pub use verify::{
 #[cfg(feature = "fs")]
 pub use builder::{Builder, ComponentState, ShardWriter, component_state, seal};
 #[cfg(feature = "fs")]
+pub use files::{ExportOptions, Exported, export_files};
+#[cfg(feature = "fs")]
 pub use folder::FolderSource;

@@ -600,3 +600,86 @@ fn caches_made_with_torch_are_read_and_recognised() {
     let entry = FilesEntry::read(&source, &format!("shared/teacher_v8/{}", name.file())).unwrap();
     assert_eq!((entry.seed, entry.text), (files_seed("cats/2", BASE_SEED), [77, 8]));
 }
+
+mod common;
+
+use common::{build_cache, build_cache_of, latents_plan, latents_plan_of};
+use potstill_cache::{CacheReader, ComponentId, Digest32, ExportOptions, Exported, PredictionKind, export_files};
+
+fn export(cache: &Path, out: &Path, image_ids: &BTreeMap<Digest32, Vec<String>>) -> Result<Exported, CacheError> {
+    let reader = CacheReader::open(Box::new(FolderSource::new(cache)), None).unwrap();
+    let progress = |_: u64, _: u64| {};
+    let options = ExportOptions {
+        image_ids,
+        progress: Some(&progress),
+    };
+    export_files(&reader, out, &options)
+}
+
+#[test]
+fn an_exported_cache_verifies_and_says_what_was_left_out() {
+    let (cache, out) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    build_cache(cache.path(), PredictionKind::Epsilon);
+    let latents = latents_plan(40);
+    let ids = BTreeMap::from([(latents.views[0].image, vec!["pets/0".to_owned(), "again/0".to_owned()])]);
+    let exported = export(cache.path(), out.path(), &ids).unwrap();
+    // 40 images with 4 draws, one of them under two names, for two teachers; two mirrored views.
+    assert_eq!(
+        exported,
+        Exported {
+            teachers: vec!["animals".to_owned(), "food".to_owned()],
+            files: 2 * 41 * 4,
+            unnamed_images: 39,
+            flipped_samples: 2,
+            repeated_samples: 0,
+            uncond_predictions: 2 * 42 * 4,
+            latents: 42,
+        }
+    );
+    let report = report(out.path());
+    assert_eq!(codes_of(&report), [""; 0]);
+    for provenance in &report.provenance {
+        assert_eq!(provenance.seeds, "image, view and draw");
+        assert_eq!(provenance.timesteps, Some((0, 1000)));
+        assert_eq!(provenance.noise[0].noise, "philox");
+    }
+    // The values are those of the cache, under the name that a reader of the layout makes.
+    let reader = CacheReader::open(Box::new(FolderSource::new(cache.path())), None).unwrap();
+    let source = FolderSource::new(out.path());
+    for (draw, version) in ["1", "1.1", "1.2", "1.3"].into_iter().enumerate() {
+        let name = FilesName::of("pets/0", 128, 128, version);
+        let entry = FilesEntry::read(&source, &format!("food/{}", name.file())).unwrap();
+        let teacher = "teachers/food".parse::<ComponentId>().unwrap();
+        let drawn = reader.layout(&teacher).unwrap().draw(draw as u64).unwrap();
+        assert_eq!((entry.seed, entry.timestep), (drawn.seed, i64::from(drawn.timestep)));
+        assert_eq!(
+            entry.prediction,
+            reader.read(&teacher, "cond", &[draw as u64]).unwrap().values
+        );
+        let states = reader.read(&ComponentId::Text, "encoder_hidden_states", &[1]).unwrap();
+        assert_eq!(entry.hidden_states, states.values);
+    }
+    let again = export(cache.path(), out.path(), &ids);
+    assert!(matches!(again, Err(CacheError::Occupied { folder }) if folder == "animals"));
+    // Metadata that tell another draw are found.
+    let name = FilesName::of("pets/0", 128, 128, "1");
+    let path = format!("food/{}", name.file());
+    let mut entry = FilesEntry::read(&source, &path).unwrap();
+    entry.metadata.insert("potstill.draw".to_owned(), "1".to_owned());
+    entry.write(&out.path().join("food")).unwrap();
+    let found = codes_of(&self::report(out.path()));
+    assert_eq!(found, ["food seed-mismatch", "food timestep-mismatch"]);
+}
+
+#[test]
+fn pictures_beyond_the_layout_are_refused() {
+    let (cache, out) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let mut latents = latents_plan_of(1, 2);
+    latents.vae.downscale = 4;
+    latents.views = vec![latents.views[0]];
+    latents.views[0].view = "12x12+0+0".parse().unwrap();
+    build_cache_of(cache.path(), PredictionKind::Epsilon, latents);
+    let refused = export(cache.path(), out.path(), &BTreeMap::new());
+    assert!(matches!(refused, Err(CacheError::Entry { .. })));
+    assert_eq!(fs::read_dir(out.path()).unwrap().count(), 0);
+}

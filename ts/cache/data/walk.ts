@@ -12,9 +12,13 @@ const MAX_DEPTH = 16;
  * Every image below a folder, as paths relative to it with `/` between the parts, in the order of their code units (the
  * same on every system). Names that begin with a dot are left out; links to files are followed, links to folders not.
  *
+ * @param remedy what to do when there are none: where the folder was named
  * @throws PotstillError `ERR_DATA_NO_FOLDER`, `ERR_DATA_NO_IMAGES`
  */
-export async function listImages(folder: string): Promise<string[]> {
+export async function listImages(
+  folder: string,
+  remedy = 'Check `data[].images` in the recipe; a relative path starts at the recipe file.',
+): Promise<string[]> {
   const info = await stat(folder).catch(() => undefined);
   if (info === undefined || !info.isDirectory()) {
     throw inputError(
@@ -22,7 +26,7 @@ export async function listImages(folder: string): Promise<string[]> {
       info === undefined ? 'no such folder of images' : 'is not a folder of images',
       {
         where: folder,
-        remedy: 'Check `data[].images` in the recipe; a relative path starts at the recipe file.',
+        remedy,
       },
     );
   }
@@ -31,7 +35,7 @@ export async function listImages(folder: string): Promise<string[]> {
   if (images.length === 0) {
     throw inputError('ERR_DATA_NO_IMAGES', `holds no image (${IMAGE_ENDINGS.join(', ')})`, {
       where: folder,
-      remedy: 'Check `data[].images` in the recipe.',
+      remedy,
     });
   }
   return images.sort();

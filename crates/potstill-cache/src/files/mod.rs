@@ -2,19 +2,25 @@
 //! noise and text. It has neither plans nor latents nor seals; what can be known of it is in the files.
 
 mod entry;
+#[cfg(feature = "fs")]
+mod export;
 mod name;
 mod origin;
+mod rule;
 #[cfg(feature = "fs")]
 mod write;
 
 use std::collections::BTreeMap;
 
 pub use entry::FilesEntry;
+#[cfg(feature = "fs")]
+pub use export::{ExportOptions, Exported, export_files};
 pub use name::{FilesName, FilesNameError, files_seed};
 pub use origin::{NoiseOrigin, NoiseSource};
 
 pub(crate) use entry::{HIDDEN_STATES, Loaded, NOISE, POOLED, PREDICTION, Problem, SEED, TIMESTEP, load, problems};
 pub(crate) use name::teacher_seed;
+pub(crate) use rule::DrawRule;
 
 /// The entries of the folders of a cache in the files layout: teachers by folder (empty for the one that was named itself),
 /// each with its entries in the order of their names. Empty when this is no such cache.

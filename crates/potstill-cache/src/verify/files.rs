@@ -12,8 +12,8 @@ use super::report::{ComponentReport, Findings, Kind, Level, NoiseShare, Place, P
 use super::{VerifyOptions, kinds, map};
 use crate::digest::Digest32;
 use crate::files::{
-    FilesName, HIDDEN_STATES, Loaded, NOISE, NoiseOrigin, POOLED, PREDICTION, Problem, SEED, TIMESTEP, files_path,
-    files_seed, load, problems, teacher_seed,
+    DrawRule, FilesName, HIDDEN_STATES, Loaded, NOISE, NoiseOrigin, POOLED, PREDICTION, Problem, SEED, TIMESTEP,
+    files_path, files_seed, load, problems, teacher_seed,
 };
 use crate::source::Source;
 
@@ -57,6 +57,8 @@ struct Facts {
     form: String,
     origin: Option<NoiseOrigin>,
     seeding: Seeding,
+    /// The draw of a potstill cache that the file says it is.
+    rule: Option<DrawRule>,
     row: Option<Row>,
 }
 
@@ -66,6 +68,8 @@ enum Seeding {
     Unknown,
     Image,
     ImageAndTeacher,
+    /// As potstill's own caches have it.
+    Draw,
 }
 
 /// What came of one file.
@@ -133,7 +137,7 @@ pub(super) fn verify<S: Source + ?Sized>(
         compare_teachers(&folders, &facts, &mut findings);
         let range = timestep_range(facts.iter().flatten());
         for ((folder, facts), findings) in folders.iter().zip(&facts).zip(&mut findings) {
-            check_timesteps(folder, facts, range, findings);
+            let timesteps = check_timesteps(folder, facts, range, findings);
             let noise = check_noise(folder, facts, findings);
             let seeds = check_seeding(folder, facts, folders.len(), findings);
             let rows: Vec<Row> = facts.iter().filter_map(|facts| facts.row).collect();
@@ -146,7 +150,7 @@ pub(super) fn verify<S: Source + ?Sized>(
             provenance.push(Provenance {
                 component: folder.id().to_owned(),
                 noise,
-                timesteps: range,
+                timesteps,
                 seeds,
             });
         }
@@ -287,6 +291,7 @@ fn look_inside(
         form: format!("{PREDICTION} {prediction}, {NOISE} {noise}, {HIDDEN_STATES} {states}, {POOLED} {pooled}"),
         origin,
         seeding,
+        rule: DrawRule::of_metadata(loaded.header.metadata()),
         row,
     })
 }
@@ -321,6 +326,18 @@ fn check_metadata(loaded: &Loaded, folder: &Folder<'_>, name: &FilesName, at: &m
             format!("the name {named} of image_id {image} and version {version}"),
             name,
         );
+    }
+    if let (Some(rule), Some(seed)) = (DrawRule::of_metadata(metadata), loaded.integer(SEED)) {
+        let (expected, found) = (rule.seed(), seed as u64);
+        if found != expected {
+            let expected = format!("{expected}, of the image, view, draw and base seed in its metadata");
+            at.add(&kinds::SEED_MISMATCH, "", expected, found);
+        }
+        return if found == expected {
+            Seeding::Draw
+        } else {
+            Seeding::Unknown
+        };
     }
     let base_seed = of("base_seed").and_then(|text| text.parse::<i64>().ok());
     let (Some(base_seed), Some(seed)) = (base_seed, loaded.integer(SEED)) else {
@@ -525,7 +542,10 @@ fn drawn(word: u32, (min, max): (u32, u32)) -> i64 {
 /// The range that timesteps were drawn from by `torch.randint` with a generator fresh from the seed; none when no range
 /// fits at least half of them.
 fn timestep_range<'a>(facts: impl Iterator<Item = &'a Facts>) -> Option<(u32, u32)> {
-    let draws: BTreeSet<(u64, i64)> = facts.map(|facts| (facts.seed, facts.timestep)).collect();
+    let draws: BTreeSet<(u64, i64)> = facts
+        .filter(|facts| facts.rule.is_none())
+        .map(|facts| (facts.seed, facts.timestep))
+        .collect();
     let draws: Vec<(u32, i64)> = draws
         .iter()
         .take(RANGE_SAMPLE)
@@ -555,10 +575,21 @@ fn timestep_range<'a>(facts: impl Iterator<Item = &'a Facts>) -> Option<(u32, u3
     (enough(best.0) && best.0 >= MIN_RANGE_SAMPLE).then_some(best.1)
 }
 
-fn check_timesteps(folder: &Folder<'_>, facts: &[Facts], range: Option<(u32, u32)>, findings: &mut Findings) {
+/// Compares timesteps with what their seeds give; the range that they were drawn from, where it is known.
+fn check_timesteps(
+    folder: &Folder<'_>,
+    facts: &[Facts],
+    range: Option<(u32, u32)>,
+    findings: &mut Findings,
+) -> Option<(u32, u32)> {
     for facts in facts {
-        let (expected, fits) = match range {
-            Some(range @ (min, max)) => {
+        let by_rule = facts.rule.as_ref().and_then(|rule| Some((rule, rule.timestep()?)));
+        let (expected, fits) = match (by_rule, range) {
+            (Some((rule, timestep)), _) => {
+                let expected = format!("{timestep}, of draw {} of {}", rule.draw, rule.draws);
+                (expected, facts.timestep == i64::from(timestep))
+            }
+            (None, Some(range @ (min, max))) => {
                 let drawn = drawn(first_word(facts.seed), range);
                 let expected = format!(
                     "{drawn}, which torch.randint({min}, {max}) draws with seed {}",
@@ -566,7 +597,7 @@ fn check_timesteps(folder: &Folder<'_>, facts: &[Facts], range: Option<(u32, u32
                 );
                 (expected, facts.timestep == drawn)
             }
-            None => (
+            (None, None) => (
                 format!("0 to {}", TIMESTEPS - 1),
                 (0..i64::from(TIMESTEPS)).contains(&facts.timestep),
             ),
@@ -582,7 +613,7 @@ fn check_timesteps(folder: &Folder<'_>, facts: &[Facts], range: Option<(u32, u32
             );
         }
     }
-    if range.is_none() && !facts.is_empty() {
+    if range.is_none() && facts.iter().any(|facts| facts.rule.is_none()) {
         findings.add(
             folder.id(),
             &kinds::TIMESTEPS_UNKNOWN,
@@ -591,6 +622,14 @@ fn check_timesteps(folder: &Folder<'_>, facts: &[Facts], range: Option<(u32, u32
             "others, for every range",
         );
     }
+    range.or_else(|| {
+        most_common(
+            facts
+                .iter()
+                .filter_map(|facts| facts.rule.as_ref())
+                .map(|rule| rule.timesteps),
+        )
+    })
 }
 
 /// Names the generators of the noise; what the usual one of the folder does not make is an error.
@@ -673,6 +712,9 @@ fn check_seeding(folder: &Folder<'_>, facts: &[Facts], teachers: usize, findings
     }
     if of_image > 0 {
         return "image";
+    }
+    if count(facts, Seeding::Draw) > 0 {
+        return "image, view and draw";
     }
     if !facts.is_empty() {
         findings.add(

@@ -203,7 +203,7 @@ pub struct Provenance {
     pub noise: Vec<NoiseShare>,
     /// Half-open range that the timesteps were drawn from, where it is recognised.
     pub timesteps: Option<(u32, u32)>,
-    /// What the seeds were made from: `image`, `image and teacher`, or `unknown`.
+    /// What the seeds were made from: `image`, `image and teacher`, `image, view and draw` (as potstill's own), or `unknown`.
     pub seeds: &'static str,
 }
 

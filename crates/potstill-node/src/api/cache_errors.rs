@@ -18,6 +18,8 @@ pub fn cache_error(cache: &str) -> impl Fn(CacheError) -> OpError + '_ {
             CacheError::NotFinite { .. } => "ERR_CACHE_NOT_FINITE",
             CacheError::Shard { .. } => "ERR_CACHE_SHARD",
             CacheError::Busy { .. } => "ERR_CACHE_BUSY",
+            CacheError::Entry { .. } => "ERR_CACHE_ENTRY",
+            CacheError::Occupied { .. } => "ERR_OUT",
             _ => "ERR_CACHE",
         };
         match error {

@@ -7,9 +7,10 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use napi::Env;
 use napi::bindgen_prelude::Object;
 use napi_derive::napi;
-use potstill_cache::{FolderSource, Level, Progress, Source, SourceError, VerifyOptions, verify};
+use potstill_cache::{Level, Progress, VerifyOptions, verify};
 
 use super::cache_errors::cache_error;
+use super::cache_source::Cancellable;
 use crate::core::{CancelToken, OpError, run_job};
 
 /// How far a verification is; read by polling, so that it costs the verification nothing.
@@ -48,32 +49,6 @@ impl Progress for VerificationProgress {
     }
 }
 
-/// A folder whose files cannot be read any more once a token is cancelled, so that a verification ends soon.
-struct Cancellable {
-    folder: FolderSource,
-    cancel: CancelToken,
-}
-
-impl Source for Cancellable {
-    fn list(&self) -> Result<Vec<String>, SourceError> {
-        self.folder.list()
-    }
-
-    fn size(&self, path: &str) -> Result<u64, SourceError> {
-        self.folder.size(path)
-    }
-
-    fn read(&self, path: &str, offset: u64, buffer: &mut [u8]) -> Result<(), SourceError> {
-        match self.cancel.check() {
-            Ok(()) => self.folder.read(path, offset, buffer),
-            Err(error) => Err(SourceError::Failed {
-                path: path.to_owned(),
-                reason: error.what,
-            }),
-        }
-    }
-}
-
 /// Verifies the cache in a folder, levels 1 and 2: the report as canonical JSON.
 #[napi(ts_return_type = "Promise<Outcome<string>>", catch_unwind)]
 pub fn verify_cache<'env>(
@@ -89,10 +64,7 @@ pub fn verify_cache<'env>(
             progress: Some(&progress),
         };
         let failed = cache_error(&cache);
-        let source = Cancellable {
-            folder: FolderSource::new(Path::new(&cache)),
-            cancel: cancel.clone(),
-        };
+        let source = Cancellable::new(Path::new(&cache), &cancel);
         let report = verify(&source, &options);
         cancel.check()?;
         let report = report.map_err(&failed)?;
