@@ -51,6 +51,15 @@ pub enum AdapterError {
     /// An error of the model that an adapter is for.
     #[error(transparent)]
     Model(#[from] potstill_models::ModelError),
+    /// An error of the arithmetic.
+    #[error(transparent)]
+    Engine(#[from] potstill_engine::EngineError),
+}
+
+impl From<candle_core::Error> for AdapterError {
+    fn from(error: candle_core::Error) -> Self {
+        Self::Engine(error.into())
+    }
 }
 
 impl AdapterError {

@@ -1,12 +1,14 @@
-//! LoRA and its relatives (rsLoRA, DoRA, LoHa, LoKr, full differences): one representation, and the dialects of kohya,
-//! ComfyUI, peft and diffusers in and out of it.
+//! LoRA and its relatives (rsLoRA, DoRA, LoHa, LoKr, full differences): one representation, the dialects of kohya, ComfyUI,
+//! peft and diffusers in and out of it, and what they do to a model.
 //!
 //! * [`Family`]: the layers that an adapter can sit on, and their names in every dialect.
 //! * [`Adapter`]: what an adapter does, layer by layer ([`Module`]), read by [`Adapter::open`] with every key accounted
 //!   for, written by [`write_adapter`].
+//! * [`TrainedLora`]: a LoRA beside a UNet's layers, to be trained; [`apply`]: any adapter laid into the weights.
 //! * [`scale`], [`merge`], [`resize`]: adapters from adapters; products are computed in f64 and rounded once.
 
 mod adapter;
+mod apply;
 mod dialects;
 mod error;
 mod family;
@@ -14,8 +16,11 @@ mod matrix;
 mod module;
 mod operations;
 mod report;
+mod targets;
+mod trained;
 
 pub use adapter::{Adapter, Provenance};
+pub use apply::apply;
 pub use dialects::{Dialect, WriteOptions, write_adapter};
 pub use error::{AdapterError, KeyProblem, Result};
 pub use family::Family;
@@ -23,3 +28,5 @@ pub use matrix::{Matrix, Svd, qr, svd};
 pub use module::{Array, Kronecker, Module, Update};
 pub use operations::{Factors, MergeInput, Resize, Resized, merge, resize, scale};
 pub use report::report;
+pub use targets::{PRESETS, choose_layers};
+pub use trained::{LoraOptions, TrainedLora};

@@ -163,6 +163,11 @@ impl Module {
         }
     }
 
+    /// `down` of a LoRA, with the core multiplied in: `[rank, in·height·width]`.
+    pub(crate) fn down(down: &Array, core: Option<&Array>) -> Matrix {
+        folded(down, core)
+    }
+
     /// Replaces the update by a LoRA of `up·down` with scale 1.
     pub fn set_factors(&mut self, up: &Matrix, down: &Matrix) {
         let rank = up.columns;

@@ -31,6 +31,7 @@ pub use clip::{ClipActivation, TextConfig, TextEncoder, TextOutput};
 pub use error::{KeyMismatch, ModelError, Result};
 pub use layout::{to_file_layout, to_memory_layout};
 pub use model::{Model, ModelKind};
+pub use nn::{Branch, Sockets};
 pub use params::Params;
 pub use prediction::{PredictionKind, add_noise, conversion, convert, convert_at, guide};
 pub use prompt::{PromptEmbeddings, PromptEncoder, default_time_ids};

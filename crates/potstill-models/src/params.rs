@@ -16,7 +16,8 @@ pub struct Params {
 }
 
 impl Params {
-    pub(crate) fn new(list: Vec<Param>) -> Self {
+    /// Of a list; no two may have one name.
+    pub fn of(list: Vec<Param>) -> Self {
         let index = list
             .iter()
             .enumerate()

@@ -160,8 +160,12 @@ impl TextEncoder {
     }
 
     fn build(config: TextConfig, source: &mut dyn Source, device: &Device) -> Result<Self> {
-        let (layers, params) = build(source, device, |scope| Layers::new(scope, &config))?;
-        Ok(Self { config, params, layers })
+        let built = build(source, device, |scope| Layers::new(scope, &config))?;
+        Ok(Self {
+            config,
+            params: built.params,
+            layers: built.model,
+        })
     }
 
     /// Names (with the leading `text_model.`) and shapes of the parameters that a configuration has, without allocating

@@ -4,11 +4,13 @@ use potstill_engine::ops::{self, Activation};
 use potstill_engine::{Param, Result, Value};
 
 use super::Scope;
+use super::branch::Socket;
 
 /// `y = x · weightᵀ + bias`.
 pub(crate) struct Linear {
     weight: Param,
     bias: Option<Param>,
+    socket: Socket,
 }
 
 impl Linear {
@@ -18,6 +20,7 @@ impl Linear {
         Self {
             weight,
             bias: Some(scope.param("bias", &[outputs])),
+            socket: scope.socket(&[outputs, inputs]),
         }
     }
 
@@ -25,12 +28,15 @@ impl Linear {
         Self {
             weight: scope.param("weight", &[outputs, inputs]),
             bias: None,
+            socket: scope.socket(&[outputs, inputs]),
         }
     }
 
     pub(crate) fn forward(&self, x: &Value) -> Result<Value> {
         let bias = self.bias.as_ref().map(Param::value);
-        ops::linear(x, &self.weight.value(), bias.as_ref())
+        let y = ops::linear(x, &self.weight.value(), bias.as_ref())?;
+        let product = |x: &Value, w: &Value| ops::linear(x, w, None);
+        self.socket.add_to(y, x, product, product)
     }
 }
 
@@ -39,6 +45,7 @@ pub(crate) struct Conv2d {
     weight: Param,
     bias: Param,
     geometry: ops::Conv2d,
+    socket: Socket,
 }
 
 impl Conv2d {
@@ -56,15 +63,20 @@ impl Conv2d {
         stride: usize,
         padding: [usize; 4],
     ) -> Self {
+        let shape = [outputs, inputs, kernel, kernel];
         Self {
-            weight: scope.param("weight", &[outputs, inputs, kernel, kernel]),
+            weight: scope.param("weight", &shape),
             bias: scope.param("bias", &[outputs]),
             geometry: ops::Conv2d { stride, padding },
+            socket: scope.socket(&shape),
         }
     }
 
     pub(crate) fn forward(&self, x: &Value) -> Result<Value> {
-        ops::conv2d(x, &self.weight.value(), Some(&self.bias.value()), &self.geometry)
+        let y = ops::conv2d(x, &self.weight.value(), Some(&self.bias.value()), &self.geometry)?;
+        let product = |x: &Value, w: &Value| ops::conv2d(x, w, None, &self.geometry);
+        let mix = |x: &Value, w: &Value| ops::conv2d(x, w, None, &ops::Conv2d::default());
+        self.socket.add_to(y, x, product, mix)
     }
 }
 

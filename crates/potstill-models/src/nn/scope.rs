@@ -8,6 +8,7 @@ use std::fmt::Display;
 use candle_core::{Device, Tensor};
 use potstill_engine::Param;
 
+use super::branch::{Socket, Sockets};
 use crate::error::{KeyMismatch, ModelError, Result};
 use crate::layout::memory_shape;
 use crate::params::Params;
@@ -68,6 +69,7 @@ struct State<'s> {
     device: Device,
     params: Vec<Param>,
     shapes: NamedShapes,
+    sockets: Vec<(String, Socket)>,
     mismatch: KeyMismatch,
     failure: Option<ModelError>,
 }
@@ -118,6 +120,14 @@ impl Scope<'_, '_> {
         param
     }
 
+    /// The socket of the layer at this place, whose weight has diffusers' shape `shape`.
+    pub(crate) fn socket(&self, shape: &[usize]) -> Socket {
+        let socket = Socket::new(shape);
+        let place = (self.prefix.clone(), socket.clone());
+        self.state.borrow_mut().sockets.push(place);
+        socket
+    }
+
     fn path(&self, name: impl Display) -> String {
         match self.prefix.is_empty() {
             true => name.to_string(),
@@ -126,16 +136,21 @@ impl Scope<'_, '_> {
     }
 }
 
-fn run<M>(
-    source: &mut dyn Source,
-    device: &Device,
-    make: impl FnOnce(&Scope) -> M,
-) -> Result<(M, Vec<Param>, NamedShapes)> {
+/// A model and what its layers asked for.
+pub(crate) struct Built<M> {
+    pub(crate) model: M,
+    pub(crate) params: Params,
+    pub(crate) sockets: Sockets,
+    shapes: NamedShapes,
+}
+
+fn run<M>(source: &mut dyn Source, device: &Device, make: impl FnOnce(&Scope) -> M) -> Result<Built<M>> {
     let state = RefCell::new(State {
         source,
         device: device.clone(),
         params: Vec::new(),
         shapes: Vec::new(),
+        sockets: Vec::new(),
         mismatch: KeyMismatch::default(),
         failure: None,
     });
@@ -147,6 +162,7 @@ fn run<M>(
         source,
         params,
         shapes,
+        sockets,
         mut mismatch,
         failure,
         ..
@@ -156,7 +172,12 @@ fn run<M>(
     }
     mismatch.unexpected = source.unused();
     match mismatch.is_empty() {
-        true => Ok((model, params, shapes)),
+        true => Ok(Built {
+            model,
+            params: Params::of(params),
+            sockets: Sockets::new(sockets),
+            shapes,
+        }),
         false => Err(ModelError::Keys {
             place: source.place(),
             mismatch: Box::new(mismatch),
@@ -165,16 +186,11 @@ fn run<M>(
 }
 
 /// Builds a model from a source; every missing, unexpected and misshapen key is in the error.
-pub(crate) fn build<M>(
-    source: &mut dyn Source,
-    device: &Device,
-    make: impl FnOnce(&Scope) -> M,
-) -> Result<(M, Params)> {
-    let (model, params, _) = run(source, device, make)?;
-    Ok((model, Params::new(params)))
+pub(crate) fn build<M>(source: &mut dyn Source, device: &Device, make: impl FnOnce(&Scope) -> M) -> Result<Built<M>> {
+    run(source, device, make)
 }
 
 /// The names and diffusers' shapes of the parameters that a model would have, without allocating them.
 pub(crate) fn shapes_of<M>(make: impl FnOnce(&Scope) -> M) -> Result<NamedShapes> {
-    Ok(run(&mut Shapes, &Device::Cpu, make)?.2)
+    Ok(run(&mut Shapes, &Device::Cpu, make)?.shapes)
 }

@@ -13,7 +13,7 @@ use potstill_engine::{Gradients, Value, Vjp, checkpoint, ops};
 
 use crate::checkpoint::{Component, Part, Weights, write_params};
 use crate::error::{ModelError, Result};
-use crate::nn::{Conv2d, GroupNorm, Scope, Source, build, shapes_of};
+use crate::nn::{Conv2d, GroupNorm, Scope, Sockets, Source, build, shapes_of};
 use crate::params::Params;
 use crate::random::{Initialisation, RandomSource};
 use block::{Conditioning, DownBlock, MidBlock, UpBlock};
@@ -50,6 +50,7 @@ pub struct Unet {
     config: UnetConfig,
     device: Device,
     params: Params,
+    sockets: Sockets,
     layers: Layers,
 }
 
@@ -121,12 +122,13 @@ impl Unet {
     }
 
     fn build(config: UnetConfig, source: &mut dyn Source, device: &Device) -> Result<Self> {
-        let (layers, params) = build(source, device, |scope| Layers::new(scope, &config))?;
+        let built = build(source, device, |scope| Layers::new(scope, &config))?;
         Ok(Self {
             config,
             device: device.clone(),
-            params,
-            layers,
+            params: built.params,
+            sockets: built.sockets,
+            layers: built.model,
         })
     }
 
@@ -145,7 +147,12 @@ impl Unet {
         &self.params
     }
 
-    /// Writes a diffusers component folder: `config.json` and `diffusion_pytorch_model.safetensors` in `dtype`
+    /// Where low-rank branches can be attached: none are after loading. They are no part of [`Unet::params`].
+    pub fn sockets(&self) -> &Sockets {
+        &self.sockets
+    }
+
+    /// Writes a diffusers component folder, without what is attached: `config.json` and `diffusion_pytorch_model.safetensors` in `dtype`
     /// (f32 or f16). Each file appears whole or not at all.
     pub fn save(&self, folder: &Path, dtype: DType) -> Result<()> {
         write_params(folder, Component::Unet, self.config.json(), &self.params, dtype)

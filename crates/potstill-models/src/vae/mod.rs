@@ -196,8 +196,12 @@ impl Vae {
     }
 
     fn build(config: VaeConfig, source: &mut dyn Source, device: &Device) -> Result<Self> {
-        let (layers, params) = build(source, device, |scope| Layers::new(scope, &config))?;
-        Ok(Self { config, params, layers })
+        let built = build(source, device, |scope| Layers::new(scope, &config))?;
+        Ok(Self {
+            config,
+            params: built.params,
+            layers: built.model,
+        })
     }
 
     /// Names and diffusers' shapes of the parameters that a configuration has, without allocating them.

@@ -1,0 +1,383 @@
+//! Adapters on the tiny UNets against peft: as branches beside the layers with their gradients, and laid into the weights.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use potstill_adapters::{Adapter, Dialect, Family, LoraOptions, TrainedLora, WriteOptions, apply, write_adapter};
+use potstill_engine::{DType, Device, Gradients, Tensor, Value, backward, no_grad};
+use potstill_io::{Dtype, SafetensorsFile};
+use potstill_models::{
+    Component, ComponentConfig, ForwardOptions, Initialisation, ModelKind, Unet, UnetConfig, UnetInputs,
+};
+use potstill_noise::TorchGenerator;
+use serde_json::Value as Json;
+
+/// Largest error of a prediction, of the reference's scale: f32 here, f64 there.
+const PREDICTION_TOLERANCE: f64 = 1e-4;
+/// Largest ‖Δ‖ / ‖reference‖ of a gradient.
+const GRADIENT_TOLERANCE: f64 = 1e-3;
+const KINDS: [&str; 2] = ["sd15", "sdxl"];
+
+fn fixture(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("../../test/fixtures")
+        .join(name)
+}
+
+fn json(name: &str) -> Json {
+    serde_json::from_str(&std::fs::read_to_string(fixture(name)).unwrap()).unwrap()
+}
+
+fn tensor(file: &SafetensorsFile, name: &str) -> Tensor {
+    let shape = file.tensor(name).unwrap().shape.to_vec();
+    Tensor::from_vec(file.tensor_f32(name).unwrap(), shape, &Device::Cpu).unwrap()
+}
+
+fn expected() -> SafetensorsFile {
+    SafetensorsFile::open(&fixture("adapted/expected.safetensors")).unwrap()
+}
+
+fn config(kind: &str) -> UnetConfig {
+    UnetConfig::read(&fixture(&format!("unet_{kind}_tiny/config.json"))).unwrap()
+}
+
+fn unet(kind: &str) -> Unet {
+    let seed = json(&format!("unet_{kind}_tiny/expected.json"))["weights"]["base_seed"].as_u64();
+    Unet::random(config(kind), seed.unwrap(), Initialisation::Normal, &Device::Cpu).unwrap()
+}
+
+fn family(kind: &str) -> Family {
+    let configs = [(Component::Unet, ComponentConfig::Unet(config(kind)))];
+    Family::new(
+        ModelKind::from_name(kind).unwrap(),
+        "the tiny UNet".to_string(),
+        &configs,
+    )
+    .unwrap()
+}
+
+fn adapter(path: &str, kind: &str) -> Adapter {
+    Adapter::open(&fixture(path), Some(&family(kind))).unwrap()
+}
+
+fn randn(seed: u64, shape: &[usize]) -> Tensor {
+    let mut values = vec![0f32; shape.iter().product()];
+    TorchGenerator::new(seed).randn(&mut values);
+    Tensor::from_vec(values, shape, &Device::Cpu).unwrap()
+}
+
+/// The prediction for the fixtures' case `even`, and the target of its loss.
+fn predict(unet: &Unet, kind: &str, recompute: bool) -> (Value, Tensor) {
+    let expected = json(&format!("unet_{kind}_tiny/expected.json"));
+    let case = &expected["cases"][0];
+    let number = |key: &str| case[key].as_u64().unwrap() as usize;
+    let seed = |name: &str| expected["input_seeds"][name].as_u64().unwrap();
+    let batch = number("batch");
+    let image = [batch, 4, number("height"), number("width")];
+    let numbers = |json: &Json| {
+        json.as_array()
+            .unwrap()
+            .iter()
+            .map(|v| v.as_f64().unwrap())
+            .collect::<Vec<_>>()
+    };
+    let pooled = unet
+        .config()
+        .text_time
+        .map(|c| randn(seed("text_embeds"), &[batch, c.pooled_channels]));
+    let time_ids = pooled.as_ref().map(|_| {
+        let rows: Vec<f32> = case["time_ids"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .flat_map(numbers)
+            .map(|v| v as f32)
+            .collect();
+        Value::constant(Tensor::from_vec(rows, (batch, 6), &Device::Cpu).unwrap())
+    });
+    let text = [batch, 77, unet.config().cross_attention_dim];
+    let inputs = UnetInputs {
+        sample: Value::constant(randn(seed("sample"), &image)),
+        timestep: &numbers(&case["timestep"]),
+        encoder_hidden_states: Value::constant(randn(seed("encoder_hidden_states"), &text)),
+        text_embeds: pooled.map(Value::constant),
+        time_ids,
+    };
+    let prediction = unet.forward(&inputs, &ForwardOptions { recompute }).unwrap();
+    (prediction, randn(seed("target"), &image))
+}
+
+fn values(tensor: &Tensor) -> Vec<f64> {
+    tensor
+        .to_dtype(DType::F64)
+        .unwrap()
+        .flatten_all()
+        .unwrap()
+        .to_vec1()
+        .unwrap()
+}
+
+fn distance(a: &Tensor, b: &Tensor) -> f64 {
+    assert_eq!(a.dims(), b.dims());
+    let squares = values(a).into_iter().zip(values(b)).map(|(a, b)| (a - b) * (a - b));
+    squares.sum::<f64>().sqrt()
+}
+
+fn norm(tensor: &Tensor) -> f64 {
+    values(tensor).iter().map(|v| v * v).sum::<f64>().sqrt()
+}
+
+fn assert_prediction(what: &str, found: &Tensor, reference: &Tensor) {
+    assert_eq!(found.dims(), reference.dims());
+    let reference = values(reference);
+    let scale = reference.iter().fold(0f64, |m, v| m.max(v.abs()));
+    let worst = values(found)
+        .iter()
+        .zip(&reference)
+        .fold(0f64, |m, (a, b)| m.max((a - b).abs()))
+        / scale;
+    println!("{what}: {worst:.2e}");
+    assert!(worst <= PREDICTION_TOLERANCE, "{what}: {worst:e}");
+}
+
+fn gradients(unet: &Unet, kind: &str, recompute: bool) -> (Tensor, f64, Gradients) {
+    let (output, target) = predict(unet, kind, recompute);
+    let prediction = output.tensor().clone();
+    let difference = (&prediction - &target).unwrap();
+    let count = difference.elem_count() as f64;
+    let loss = norm(&difference).powi(2) / count;
+    let gradients = backward(&[(output, (difference * (2. / count)).unwrap())]).unwrap();
+    (prediction, loss, gradients)
+}
+
+#[test]
+fn predictions_losses_and_gradients_are_pefts() {
+    let expected = expected();
+    for kind in KINDS {
+        let unet = unet(kind);
+        let adapter = adapter(&format!("adapters/{kind}_lora_peft"), kind);
+        let lora = TrainedLora::of_adapter(&unet, &adapter, 1.).unwrap();
+        assert_eq!(lora.layers(), 9);
+        lora.params().set_trainable(|_| true);
+        let mut results = Vec::new();
+        for recompute in [false, true] {
+            let (prediction, loss, mut gradients) = gradients(&unet, kind, recompute);
+            assert_prediction(
+                kind,
+                &prediction,
+                &tensor(&expected, &format!("{kind}.lora.prediction")),
+            );
+            let wanted = json("adapted/expected.json")["losses"][format!("{kind}.lora")]
+                .as_f64()
+                .unwrap();
+            assert!((loss / wanted - 1.).abs() < 1e-5, "{loss} {wanted}");
+            assert_eq!(gradients.len(), 18, "nothing but the adapter has a gradient");
+            let found = lora.params().take_gradients(&mut gradients).unwrap();
+            let mut worst = 0f64;
+            for (name, gradient) in &found {
+                let reference = tensor(&expected, &format!("{kind}.lora.grad.{name}"));
+                worst = worst.max(distance(gradient.as_ref().unwrap(), &reference) / norm(&reference));
+            }
+            println!("{kind} gradients: {worst:.2e}");
+            assert!(worst <= GRADIENT_TOLERANCE, "{kind}: {worst:e}");
+            results.push(found.into_iter().map(|(_, g)| values(&g.unwrap())).collect::<Vec<_>>());
+        }
+        assert_eq!(results[0], results[1], "recomputed gradients are the same to the bit");
+    }
+}
+
+#[test]
+fn applied_adapters_predict_as_attached_ones_and_as_peft() {
+    let expected = expected();
+    for (kind, path, name) in [
+        ("sd15", "adapters/sd15_lora_peft", "sd15.lora"),
+        ("sdxl", "adapters/sdxl_lora_peft", "sdxl.lora"),
+        ("sd15", "adapted/sd15_dora_peft", "sd15.dora"),
+    ] {
+        let unet = unet(kind);
+        let before = values(predict(&unet, kind, false).0.tensor());
+        let adapter = adapter(path, kind);
+        assert_eq!(apply(unet.params(), &adapter, Component::Unet, 1.).unwrap(), 9);
+        let (prediction, _) = predict(&unet, kind, false);
+        assert_prediction(
+            name,
+            prediction.tensor(),
+            &tensor(&expected, &format!("{name}.prediction")),
+        );
+        assert_ne!(values(prediction.tensor()), before);
+        if name.ends_with("lora") {
+            // Taken back, the model is what it was, but for rounding.
+            apply(unet.params(), &adapter, Component::Unet, -1.).unwrap();
+            let (back, _) = predict(&unet, kind, false);
+            let before = Tensor::from_vec(before, back.dims(), &Device::Cpu).unwrap();
+            assert_prediction("taken back", back.tensor(), &before);
+        }
+    }
+}
+
+#[test]
+fn weights_scale_attached_and_applied_alike() {
+    for path in ["adapters/sd15_lora_peft", "adapters/sd15_rslora_peft"] {
+        let adapter = adapter(path, "sd15");
+        let (attached, applied) = (unet("sd15"), unet("sd15"));
+        TrainedLora::of_adapter(&attached, &adapter, 0.3).unwrap();
+        TrainedLora::of_adapter(&attached, &adapter, 0.4).unwrap();
+        apply(applied.params(), &adapter, Component::Unet, 0.7).unwrap();
+        let [attached, applied] = [&attached, &applied].map(|unet| predict(unet, "sd15", false).0);
+        assert_prediction(path, attached.tensor(), applied.tensor());
+    }
+    // Half of a DoRA is half of the way to what the whole gives, in the weights.
+    let dora = adapter("adapted/sd15_dora_peft", "sd15");
+    let weight = |share: Option<f64>| {
+        let unet = unet("sd15");
+        share.map(|share| apply(unet.params(), &dora, Component::Unet, share).unwrap());
+        values(&unet.params().get("conv_in.weight").unwrap().tensor())
+    };
+    let (none, half, whole) = (weight(None), weight(Some(0.5)), weight(Some(1.)));
+    for ((n, h), w) in none.iter().zip(&half).zip(&whole) {
+        assert!((h - (n + w) / 2.).abs() < 1e-6);
+    }
+    assert_ne!(none, whole);
+}
+
+#[test]
+fn other_kinds_are_applied_and_refused_where_gradients_are_asked_for() {
+    for name in ["loha", "lokr", "lokr_whole"] {
+        let adapter = adapter(&format!("adapters/sd15_{name}.safetensors"), "sd15");
+        let unet = unet("sd15");
+        let error = TrainedLora::of_adapter(&unet, &adapter, 1.).err().unwrap().to_string();
+        assert!(error.contains("a LoRA alone can be attached"), "{error}");
+        let path = "down_blocks.0.downsamplers.0.conv";
+        let weight =
+            || potstill_models::to_file_layout(&unet.params().get(&format!("{path}.weight")).unwrap().tensor());
+        let old = values(&weight().unwrap());
+        apply(unet.params(), &adapter, Component::Unet, 2.).unwrap();
+        let delta = adapter.modules[&format!("unet.{path}")].delta().unwrap();
+        for ((new, old), delta) in values(&weight().unwrap()).iter().zip(old).zip(delta.values) {
+            assert!((new - (old + 2. * delta)).abs() <= 1e-6 * (1. + new.abs()));
+        }
+    }
+}
+
+fn options(targets: &[&str]) -> LoraOptions {
+    LoraOptions {
+        rank: 4,
+        alpha: 2.,
+        targets: targets.iter().map(ToString::to_string).collect(),
+        seed: 7,
+    }
+}
+
+#[test]
+fn a_new_lora_changes_nothing_and_all_of_it_is_reached_once_it_has_moved() {
+    for kind in KINDS {
+        let unet = unet(kind);
+        let before = values(predict(&unet, kind, false).0.tensor());
+        let lora = TrainedLora::new(&unet, &options(&["all"])).unwrap();
+        assert_eq!(lora.layers(), unet.sockets().layers().len());
+        assert_eq!(values(predict(&unet, kind, false).0.tensor()), before);
+        lora.params().set_trainable(|_| true);
+        for param in lora.params().iter().filter(|p| p.name().ends_with("lora_B.weight")) {
+            param.assign(&param.tensor().affine(0., 0.01).unwrap()).unwrap();
+        }
+        let (_, _, mut found) = gradients(&unet, kind, true);
+        for (name, gradient) in lora.params().take_gradients(&mut found).unwrap() {
+            let norm = norm(&gradient.unwrap_or_else(|| panic!("{name} has no gradient")));
+            assert!(norm.is_finite() && norm > 0., "{name}: {norm}");
+        }
+        assert!(no_grad(|| predict(&unet, kind, false)).0.id().is_none());
+        unet.sockets().clear();
+        assert_eq!(values(predict(&unet, kind, false).0.tensor()), before);
+    }
+}
+
+#[test]
+fn starting_values_are_torchs_and_do_not_depend_on_the_other_targets() {
+    let starts = |targets: &[&str]| -> BTreeMap<String, Vec<f64>> {
+        let lora = TrainedLora::new(&unet("sd15"), &options(targets)).unwrap();
+        let tensors = lora.params().to_tensors(DType::F32).unwrap();
+        tensors.iter().map(|(name, t)| (name.clone(), values(t))).collect()
+    };
+    let (all, some) = (starts(&["all"]), starts(&["attention", "conv_in"]));
+    assert!(some.len() < all.len());
+    for (name, values) in &some {
+        assert_eq!(&all[name], values, "{name}");
+    }
+    let down = &all["conv_in.lora_A.weight"];
+    assert_eq!(down.len(), 4 * 4 * 9);
+    let bound = 1. / 6.;
+    assert!(down.iter().all(|v| v.abs() <= bound) && down.iter().any(|v| v.abs() > 0.9 * bound));
+    assert!(all["conv_in.lora_B.weight"].iter().all(|v| *v == 0.));
+}
+
+#[test]
+fn what_was_trained_is_written_and_read_back() {
+    let folder = tempfile::tempdir().unwrap();
+    for kind in KINDS {
+        let trained = unet(kind);
+        let lora = TrainedLora::new(&trained, &options(&["transformers", "*.resnets.*"])).unwrap();
+        for param in lora.params().iter() {
+            param
+                .assign(&randn(3, param.tensor().dims()).affine(0.1, 0.).unwrap())
+                .unwrap();
+        }
+        let wanted = predict(&trained, kind, false).0;
+        let adapter = lora
+            .adapter(BTreeMap::new(), "train", serde_json::json!({ "steps": 3 }))
+            .unwrap();
+        for dialect in Dialect::ALL {
+            let path = folder.path().join(format!("{kind}-{}.safetensors", dialect.name()));
+            let options = WriteOptions {
+                dialect,
+                dtype: Some(Dtype::F32),
+                title: None,
+                prediction: None,
+            };
+            write_adapter(&adapter, &path, &options).unwrap();
+            let read = Adapter::open(&path, Some(&family(kind))).unwrap();
+            let other = unet(kind);
+            assert_eq!(
+                TrainedLora::of_adapter(&other, &read, 1.).unwrap().layers(),
+                lora.layers()
+            );
+            assert_prediction(dialect.name(), predict(&other, kind, false).0.tensor(), wanted.tensor());
+            if dialect == Dialect::Kohya {
+                assert_eq!(read.provenance()[0]["operation"], "train");
+            }
+        }
+    }
+}
+
+#[test]
+fn what_cannot_be_attached_is_refused_by_name() {
+    let (sd15, sdxl) = (unet("sd15"), adapter("adapters/sdxl_lora_peft", "sdxl"));
+    let error = TrainedLora::of_adapter(&sd15, &sdxl, 1.).err().unwrap().to_string();
+    assert!(error.contains("sdxl"), "{error}");
+    for (wrong, word) in [
+        (
+            LoraOptions {
+                rank: 0,
+                ..options(&["all"])
+            },
+            "rank",
+        ),
+        (
+            LoraOptions {
+                alpha: 0.,
+                ..options(&["all"])
+            },
+            "alpha",
+        ),
+        (options(&["attentoin"]), "attentoin"),
+        (options(&[]), "targets"),
+    ] {
+        let error = TrainedLora::new(&sd15, &wrong).err().unwrap().to_string();
+        assert!(error.contains(word), "{error}");
+    }
+    assert_eq!(
+        sd15.sockets().params().len(),
+        0,
+        "a refused adapter leaves nothing attached"
+    );
+    assert!(apply(sd15.params(), &sdxl, Component::Unet, 1.).is_err());
+}
