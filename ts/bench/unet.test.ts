@@ -31,6 +31,19 @@ test('a workload computes the same every time, and its arithmetic is counted', a
   expect(result.flops).toBeGreaterThan(2 * 2 * (2 * 64 * 9 * 4 * 32));
 });
 
+test('lora predicts as forward does and takes the gradient by the LoRA alone, for less arithmetic than full', async () => {
+  const [forward, lora, full] = await Promise.all(
+    (['forward', 'lora', 'full'] as const).map((mode) => UnetBenchmark.create(engine, config, { ...workload, mode })),
+  );
+  const flops = async (bench = forward): Promise<number> =>
+    (await measure(engine, () => bench?.run() ?? Promise.reject(), { iterations: 1 })).flops;
+  expect(await lora?.prediction()).toEqual(await forward?.prediction());
+  const [once, trained, all] = [await flops(forward), await flops(lora), await flops(full)];
+  expect(trained).toBeGreaterThan(1.5 * once);
+  expect(trained).toBeLessThan(0.9 * all);
+  await expect(lora?.gradientNorms(NAMES)).rejects.toThrow('no gradient');
+});
+
 test('full takes the gradient by every weight, anew each time, for about twice the arithmetic more', async () => {
   const forward = await UnetBenchmark.create(engine, config, workload);
   const full = await UnetBenchmark.create(engine, config, { ...workload, mode: 'full' });

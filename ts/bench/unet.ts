@@ -1,7 +1,10 @@
-import { type Engine, gradients, noise, scope, Tensor, Unet, type UnetInputs } from '../native/index.ts';
+import { type Engine, gradients, Lora, noise, scope, Tensor, Unet, type UnetInputs } from '../native/index.ts';
 
-/** One iteration: `forward` predicts; `full` predicts, and takes the gradient of a loss by every weight. */
-export type UnetMode = 'forward' | 'full';
+/**
+ * One iteration: `forward` predicts; `full` predicts, and takes the gradient of a loss by every weight; `lora` that by the
+ * parameters of a LoRA.
+ */
+export type UnetMode = 'forward' | 'lora' | 'full';
 
 /** What is measured. */
 export interface UnetWorkload {
@@ -19,6 +22,8 @@ const TOKENS = 77;
 const LATENT = 8;
 /** Numbers in SDXL's time ids. */
 const TIME_IDS = 6;
+/** The LoRA of `lora`. */
+const LORA = { rank: 16, alpha: 16, targets: ['attention'], seed: 5n } as const;
 /** In the middle of the schedule. */
 const TIMESTEP = 500;
 /** Weights take this seed and those after it: one for each parameter, in the order of the names. */
@@ -48,6 +53,7 @@ export class UnetBenchmark {
     const { size, batch, mode } = workload;
     const unet = await Unet.random(engine, config, WEIGHTS_SEED, 'normal');
     unet.setTrainable(mode === 'full' ? 'all' : 'none');
+    if (mode === 'lora') (await Lora.create(unet, LORA)).setTrainable(true);
     const side = size / LATENT;
     const gaussian = (seed: bigint, shape: readonly number[]): Tensor =>
       noise(engine, { generator: 'torch', seeds: [seed], shape }).reshape(shape);
@@ -98,7 +104,7 @@ export class UnetBenchmark {
     });
   }
 
-  /** Gathers the gradients of the prediction's mean squared error by all weights. */
+  /** Gathers the gradients of the prediction's mean squared error by what is trained. */
   #gradients(): void {
     const { recompute = false } = this.#workload;
     this.#unet.zeroGradients();

@@ -12,7 +12,6 @@ test('bench noise times both generators', async () => {
 });
 
 test.each([
-  ['adapters', ['--mode', 'lora'], '--mode lora is not built yet'],
   ['bf16', ['--dtype', 'bf16'], '--dtype bf16 is not built yet'],
   ['another device', ['--device', 'cuda'], '--device cuda is not built yet'],
   ['a size that the UNet cannot halve', ['--size', '500'], '500 is no multiple of 64'],

@@ -1,7 +1,7 @@
 import { type Command, InvalidArgumentError } from 'commander';
 import type { Context } from './command.ts';
 import { addOutputOptions, type LoraOutput } from './lora-format.ts';
-import { parseFinite } from './parse.ts';
+import { parseAdapter, parseFinite } from './parse.ts';
 
 interface BlockWeight {
   readonly block: string;
@@ -28,16 +28,10 @@ export function configureMerge(command: Command, context: Context): void {
     )
     .action(async (paths: readonly string[], { out, block: blocks, ...format }: MergeOptions) => {
       const { mergeAdapters } = await import('../adapter/index.ts');
-      const summands = paths.map(summand);
+      const summands = paths.map(parseAdapter).map(({ file: path, weight }) => ({ path, weight }));
       const files = await mergeAdapters(summands, blocks, out, format);
       context.result({ out, files, summands, blocks }, () => files.join('\n'));
     });
-}
-
-/** `a.safetensors:0.5`. What follows the last colon is a weight only if it is a number: `C:\a.safetensors` is a path. */
-function summand(text: string): { readonly path: string; readonly weight: number } {
-  const [, path, weight] = /^(.+):([-+]?[\d.]+(?:e[-+]?\d+)?)$/i.exec(text) ?? [];
-  return path === undefined ? { path: text, weight: 1 } : { path, weight: parseFinite(weight ?? '') };
 }
 
 function block(text: string, previous: readonly BlockWeight[]): readonly BlockWeight[] {

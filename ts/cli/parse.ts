@@ -40,6 +40,12 @@ export function parseSeed(text: string): bigint {
   throw new InvalidArgumentError('Seeds are whole numbers from 0 to 2^64 − 1.');
 }
 
+/** `FILE` or `FILE:WEIGHT`. What follows the last colon is a weight only if it is a number: `C:\a.safetensors` is a path. */
+export function parseAdapter(text: string): { file: string; weight: number } {
+  const [, file, number] = /^(.+):([-+]?(?:\d+\.?\d*|\.\d+)(?:e[-+]?\d+)?)$/i.exec(text) ?? [];
+  return { file: file ?? text, weight: file === undefined ? 1 : Number(number) };
+}
+
 /** Several seeds, separated by commas. */
 export function parseSeeds(text: string): readonly bigint[] {
   return text.split(',').map((part) => parseSeed(part.trim()));

@@ -15,6 +15,17 @@ export async function requireFile(path: string, option: string): Promise<string>
   throw inputError('ERR_FILE_NOT_FOUND', what, { where: path, remedy: `Check the path given to ${option}.` });
 }
 
+/** Adapters that an option names: a file or a folder each, and there. Asked before models are loaded. */
+export async function requireAdapters(adapters: readonly { readonly file: string }[], option: string): Promise<void> {
+  for (const { file } of adapters) {
+    if ((await kindOf(file)) !== 'nothing') continue;
+    throw inputError('ERR_FILE_NOT_FOUND', 'there is no adapter', {
+      where: file,
+      remedy: `Check the path given to ${option}; a weight follows it after a colon.`,
+    });
+  }
+}
+
 /**
  * A file that is to be written: its folder is there and may be written to, and it is no folder itself. An existing file
  * is replaced.

@@ -2,7 +2,7 @@ import type { Command } from 'commander';
 import type { Context } from './command.ts';
 import { modelFolder } from './model-folder.ts';
 import { parseNatural } from './parse.ts';
-import { requireFile, requireOutFile } from './paths.ts';
+import { requireAdapters, requireFile, requireOutFile } from './paths.ts';
 import { writeProbe } from './probe-output.ts';
 import { addSamplingOptions, type SamplingOptions, samplingSettings } from './sampling-options.ts';
 
@@ -32,6 +32,7 @@ export function configureSample(command: Command, context: Context): void {
     const settings = samplingSettings(options);
     const folder = await modelFolder(options.model, ['unet', 'tokenizer', 'text_encoder']);
     await requireFile(options.latents, '--latents');
+    await requireAdapters(options.lora, '--lora');
     await requireOutFile(options.out);
     const { loadEngine } = await import('../native/index.ts');
     const { probeSample } = await import('../probe/sample.ts');

@@ -2,6 +2,7 @@ import { existsSync } from 'node:fs';
 import { mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { fileURLToPath } from 'node:url';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { potstill } from '../../test/support/command-line.ts';
 import { writeTinyModel } from '../../test/support/tiny-model.ts';
@@ -20,6 +21,11 @@ const read = async (file: string, name: string): Promise<{ shape: readonly numbe
 };
 const gaussian = (seed: bigint, shape: readonly number[]): Tensor =>
   noise(engine, { generator: 'torch', seeds: [seed], shape }).reshape(shape);
+
+const fixture = (name: string): string => fileURLToPath(new URL(`../../test/fixtures/${name}`, import.meta.url));
+const adapter = (name: string): string => fixture(`adapters/${name}`);
+const SDXL_LORA = adapter('sdxl_kohya.safetensors');
+const LOHA = adapter('sd15_loha.safetensors');
 
 beforeAll(async () => {
   folder = await mkdtemp(join(tmpdir(), 'potstill-probe-'));
@@ -55,6 +61,36 @@ describe('probe unet', () => {
     expect(stored.get('grad.conv_in.weight')?.shape.slice(1)).toEqual([4, 3, 3]);
   });
 
+  test('with a LoRA on it, writes what peft computes: prediction, loss and the gradients of the LoRA alone', async () => {
+    const words = ['--model', at('sd15'), '--in', at('in.safetensors'), '--out', at('adapted.safetensors')];
+    const lora = ['--lora', `${adapter('sd15_lora_peft')}:1`];
+    const { code, out, err } = await potstill('probe', 'unet', ...words, ...lora, '--backward', '--json');
+    expect(code, err).toBe(0);
+    const expected = await readTensors(engine, fixture('adapted/expected.safetensors'));
+    const reference = async (name: string): Promise<Float32Array> => {
+      const tensor = expected.get(`sd15.lora.${name}`);
+      if (tensor === undefined) throw new RangeError(`there is no ${name}`);
+      return tensor.toArray();
+    };
+    const { losses } = JSON.parse(await readFile(fixture('adapted/expected.json'), 'utf8')) as {
+      losses: Record<string, number>;
+    };
+    expect(JSON.parse(out)).toMatchObject({ loss: expect.closeTo(losses['sd15.lora'] ?? 0, 4) });
+    const found = await readTensors(engine, at('adapted.safetensors'));
+    const names = [...found.keys()].filter((name) => name.startsWith('grad.')).sort();
+    const wanted = [...expected.keys()].filter((name) => name.startsWith('sd15.lora.grad.'));
+    expect(names).toEqual(wanted.map((name) => name.slice('sd15.lora.'.length)).sort());
+    for (const name of ['prediction', ...names]) {
+      const tolerance = name === 'prediction' ? 1e-4 : 1e-3;
+      const values = (await found.get(name)?.toArray()) ?? new Float32Array();
+      expect(relativeError(values, await reference(name)), name).toBeLessThan(tolerance);
+    }
+    // Laid into the weights it predicts the same.
+    expect(await potstill('probe', 'unet', ...words, ...lora)).toMatchObject({ code: 0 });
+    const { values } = await read('adapted.safetensors', 'prediction');
+    expect(relativeError(values, await reference('prediction'))).toBeLessThan(1e-4);
+  });
+
   test.each([
     ['a tensor that is missing', ['--in', 'noise.safetensors'], 'there is no tensor "sample"'],
     ['a file that is missing', ['--in', 'nowhere.safetensors'], 'nowhere.safetensors'],
@@ -62,7 +98,9 @@ describe('probe unet', () => {
     ['a folder that is no model', ['--in', 'in.safetensors', '--model', '.'], 'has no unet/config.json'],
     ['a folder that is missing', ['--in', 'in.safetensors', '--model', 'nowhere'], 'no such file or folder'],
     ['a file that is no model', ['--in', 'in.safetensors', '--model', 'in.safetensors'], 'none of which belongs'],
-    ['adapters', ['--in', 'in.safetensors', '--lora', 'a:1'], '--lora is not built yet'],
+    ['an adapter that is missing', ['--in', 'in.safetensors', '--lora', 'nowhere:1'], 'there is no adapter'],
+    ['an adapter for another model', ['--in', 'in.safetensors', '--lora', SDXL_LORA], 'do not fit'],
+    ['gradients of what is no LoRA', ['--in', 'in.safetensors', '--backward', '--lora', LOHA], 'a LoRA alone'],
     ['quantization', ['--in', 'in.safetensors', '--quantize', 'nf4'], '--quantize is not built yet'],
     ['bf16', ['--in', 'in.safetensors', '--dtype', 'bf16'], '--dtype bf16 is not built yet'],
     ['another device', ['--in', 'in.safetensors', '--device', 'cuda'], '--device cuda is not built yet'],

@@ -85,7 +85,7 @@ test.each([
   [['--prompt', 'x', '--size', '60x64'], 'Both sides must be multiples of 8'],
   [['--prompt', 'x', '--size', 'big'], 'WIDTHxHEIGHT'],
   [[], '--prompt'],
-  [['--prompt', 'x', '--lora', 'a.safetensors:1'], '--lora is not built yet'],
+  [['--prompt', 'x', '--lora', '/nowhere/a.safetensors:0.5'], 'where: /nowhere/a.safetensors'],
   [['--prompt', 'x', '--base-steps', '1'], 'both --base and --base-steps'],
   [['--prompt', 'x', '--base', '.', '--base-steps', '2'], 'leaves none of 2 steps'],
   [['--prompt', 'x', '--base', '/nowhere', '--base-steps', '1'], '/nowhere'],

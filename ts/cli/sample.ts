@@ -5,7 +5,7 @@ import type { Context } from './command.ts';
 import { formatSeconds } from './format.ts';
 import { modelFolder, vaeFolder } from './model-folder.ts';
 import { collect, parseCount, parseCrop, parseFinite, parseNatural, parseSeeds, parseSize } from './parse.ts';
-import { requireOutFolder } from './paths.ts';
+import { requireAdapters, requireOutFolder } from './paths.ts';
 import { addSamplingOptions, type SamplingOptions, samplingSettings } from './sampling-options.ts';
 
 interface SampleOptions extends SamplingOptions {
@@ -65,6 +65,7 @@ export function configure(command: Command, context: Context): void {
     const ownVae = options.vae === undefined ? (['vae'] as const) : [];
     const folder = await modelFolder(options.model, ['unet', 'tokenizer', 'text_encoder', ...ownVae]);
     const vae = options.vae === undefined ? undefined : await vaeFolder(options.vae);
+    await requireAdapters(options.lora, '--lora');
     await requireOutFolder(options.out);
     const { loadEngine } = await import('../native/index.ts');
     const { samplePictures } = await import('../sampling/sample-pictures.ts');

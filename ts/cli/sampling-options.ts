@@ -1,9 +1,9 @@
 import { type Command, Option } from 'commander';
 import { inputError } from '../errors.ts';
-import type { SamplerKind, Spacing } from '../native/index.ts';
+import type { SamplerKind, Spacing, WeightedAdapter } from '../native/index.ts';
 import type { PromptSyntax, Unconditional } from '../sampling/index.ts';
 import { notBuilt } from './not-built.ts';
-import { parseCount, parseFinite, parseShare } from './parse.ts';
+import { parseAdapter, parseCount, parseFinite, parseShare } from './parse.ts';
 
 const SAMPLERS = ['ddpm', 'ddim', 'euler', 'euler-a', 'dpmpp-2m', 'lcm', 'tcd', 'flow-euler'] as const;
 const SPACINGS = ['leading', 'trailing', 'linspace'] as const;
@@ -20,7 +20,7 @@ export interface SamplingOptions {
   readonly uncond: Unconditional;
   readonly promptSyntax: PromptSyntax;
   readonly embeddings?: string;
-  readonly lora?: string;
+  readonly lora: readonly WeightedAdapter[];
 }
 
 /** Declares {@link SamplingOptions}. */
@@ -52,14 +52,15 @@ export function addSamplingOptions(command: Command, defaults: { readonly prompt
         .default(defaults.promptSyntax),
     )
     .option('--embeddings <folder>', 'where embedding:name is read from: NAME.safetensors')
-    .addOption(new Option('--lora <file:scale>').hideHelp());
+    .option(
+      '--lora <file:weight>',
+      'an adapter on the model and its text encoders, 1 where no weight is given; several may be given',
+      (text: string, previous: readonly WeightedAdapter[]) => [...previous, parseAdapter(text)],
+      [],
+    );
 }
 
-/**
- * The options in the words of `ts/sampling`.
- *
- * @throws PotstillError naming the first that is not built
- */
+/** The options in the words of `ts/sampling`. */
 export function samplingSettings(options: SamplingOptions): {
   readonly sampler: SamplerKind;
   readonly spacing: Spacing | undefined;
@@ -71,10 +72,10 @@ export function samplingSettings(options: SamplingOptions): {
   readonly unconditional: Unconditional;
   readonly syntax: PromptSyntax;
   readonly embeddings: string | undefined;
+  readonly adapters: readonly WeightedAdapter[];
 } {
-  if (options.lora !== undefined) throw notBuilt('--lora');
   const { sampler, spacing, karras, eta, steps, guidance, guidanceRescale } = options;
-  const { uncond: unconditional, promptSyntax: syntax, embeddings } = options;
+  const { uncond: unconditional, promptSyntax: syntax, embeddings, lora: adapters } = options;
   if (syntax === 'plain' && embeddings !== undefined) {
     throw inputError('ERR_USAGE', '--embeddings are named in weighted prompts only', {
       where: '--embeddings',
@@ -83,7 +84,7 @@ export function samplingSettings(options: SamplingOptions): {
   }
   return {
     ...{ sampler, spacing, karras, eta, steps, guidance, guidanceRescale },
-    ...{ unconditional, syntax, embeddings },
+    ...{ unconditional, syntax, embeddings, adapters },
   };
 }
 

@@ -20,7 +20,7 @@ export function configure(command: Command, context: Context): void {
     .argument('<recipe>', 'a recipe')
     .option('--resume', "go on from the newest checkpoint in the run's folder")
     .addOption(new Option('--validate', 'train nothing: measure the student on the held-out data').conflicts('resume'))
-    .option('--student <path>', "with --validate: measure this model's or UNet's weights, such as a run's student")
+    .option('--student <path>', "with --validate: measure this model, UNet or adapter, such as a run's student")
     .addOption(setOption())
     .action(async (file: string, { resume = false, validate = false, student, set }: TrainOptions) => {
       const { loadRecipe } = await import('../recipe/index.ts');

@@ -1,7 +1,9 @@
 import { mkdir, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
+import { isAdapterFile } from '../adapter/index.ts';
 import { inputError } from '../errors.ts';
 import {
+  applyAdapter,
   componentFolder,
   type Engine,
   encodePng,
@@ -39,7 +41,7 @@ export interface EvaluateOptions {
   readonly engine: Engine;
   /** Model with the text encoders, VAE and schedule of all three, whose UNet is the undistilled one. */
   readonly base: string;
-  /** Folder of the student's UNet. */
+  /** Folder of the student's UNet, or the file of an adapter that makes the student of the base. */
   readonly student: string;
   readonly teachers: readonly { readonly model: string; readonly weight: number }[];
   /** Guidance of the teachers; student and undistilled model run at 1. */
@@ -158,6 +160,12 @@ async function openContenders(
     weight: 1,
     prediction,
   });
+  const studentNetwork = async (): Promise<WeightedUnet> => {
+    if (!(await isAdapterFile(student))) return network(student);
+    const adapted = await network(join(base, 'unet'));
+    await applyAdapter({ file: student, weight: 1 }, base, { unet: adapted.unet });
+    return adapted;
+  };
   const guides: WeightedUnet[] = [];
   for (const { model, weight } of teachers) {
     const { prediction: kind } = await openModel(engine, model);
@@ -166,7 +174,7 @@ async function openContenders(
   const label = teachers.length === 1 ? 'Teacher' : `${teachers.length} teachers`;
   return [
     { id: 'teacher', label, guidance, networks: guides },
-    { id: 'student', label: 'Student', guidance: 1, networks: [await network(student)] },
+    { id: 'student', label: 'Student', guidance: 1, networks: [await studentNetwork()] },
     { id: 'undistilled', label: 'Undistilled', guidance: 1, networks: [await network(join(base, 'unet'))] },
   ];
 }

@@ -6,20 +6,22 @@ import { type MemoryNeed, requireMemory } from './require-memory.ts';
 const MOMENTS = 2;
 
 /**
- * Refuses a training whose student cannot fit: weights, gradients, AdamW's moments and the moving average, all f32.
+ * Refuses a training whose student cannot fit: weights, gradients, AdamW's moments and the moving average, all f32. Of a
+ * LoRA the weights beside it are by far the most: what it adds itself is not counted.
  *
  * @throws PotstillError `ERR_MEMORY`
  */
-export async function requireTrainingMemory({ student: { model }, training }: ResolvedRecipe): Promise<void> {
+export async function requireTrainingMemory({ student, training }: ResolvedRecipe): Promise<void> {
+  const { model } = student;
   const bytes = await weightBytes(model, 'unet');
-  const needs: MemoryNeed[] = [
-    { what: 'weights', bytes },
+  const state: MemoryNeed[] = [
     { what: 'gradients', bytes },
     { what: 'optimizer', bytes: MOMENTS * bytes },
     ...(training.ema === undefined ? [] : [{ what: 'moving average', bytes }]),
   ];
-  const without = training.ema === undefined ? '' : 'leave out training.ema, ';
-  await requireMemory(needs, {
+  const isWhole = student.train === 'unet';
+  const without = isWhole ? `${training.ema === undefined ? '' : 'leave out training.ema, '}train a LoRA, ` : '';
+  await requireMemory([{ what: 'weights', bytes }, ...(isWhole ? state : [])], {
     where: `student ${model}`,
     remedy: `Close other programs, ${without}take a smaller student or a machine with more memory; activations come on top (less with a smaller training.batch or training.recompute).`,
   });

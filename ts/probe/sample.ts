@@ -1,5 +1,6 @@
 import { inputError } from '../errors.ts';
 import {
+  applyAdapter,
   componentFolder,
   type Engine,
   inspectTensors,
@@ -11,6 +12,7 @@ import {
   type Tensor,
   TextEncoder,
   Unet,
+  type WeightedAdapter,
 } from '../native/index.ts';
 import {
   type Conditioning,
@@ -46,6 +48,7 @@ export interface ProbeSampleSettings {
   readonly steps: number;
   readonly guidance: number;
   readonly guidanceRescale?: number | undefined;
+  readonly adapters: readonly WeightedAdapter[];
   readonly signal?: AbortSignal | undefined;
   readonly onStep?: ((done: number) => void) | undefined;
 }
@@ -72,6 +75,8 @@ export async function probeSample(
   const { noise, fresh } = await readNoise(engine, file, model, steps);
   const [batch = 0, , height = 0, width = 0] = noise.shape;
   const encoder = await TextEncoder.open(engine, folder);
+  const unet = await Unet.open(engine, componentFolder(model, 'unet'));
+  for (const adapter of settings.adapters) await applyAdapter(adapter, folder, { unet, text: encoder });
   const condition = async (text: string): Promise<Conditioning> => {
     const { syntax, clipSkip, embeddings } = settings;
     const { encoderHiddenStates, pooled: textEmbeds } =
@@ -84,7 +89,6 @@ export async function probeSample(
   const cond = await condition(prompt);
   const empty = guidance === 1 ? undefined : await condition(negative);
   const uncond = empty !== undefined && unconditional === 'zeros' ? withoutText(empty) : empty;
-  const unet = await Unet.open(engine, componentFolder(model, 'unet'));
   const { spacing, karras, eta, signal, onStep } = settings;
   return sampleLatents({
     ...{ schedule: model.schedule, sampler, spacing, karras, eta, steps, noise, stepNoise: fresh, signal, onStep },

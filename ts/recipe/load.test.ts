@@ -113,12 +113,8 @@ describe('an unusable recipe', () => {
       '"base", "train": { "lora": { "rnk": 4 } } }',
       'student.train.lora.rnk: unknown key "rnk". Did you mean "rank"?',
     ],
-    [
-      'what is not built',
-      '"base" }',
-      '"base", "train": { "lora": {} } }',
-      'student.train: training a LoRA is not built yet. Use "unet".',
-    ],
+    ['what is not built', '"weight": 0.5', '"storage": "nf4"', 'storage "nf4" is not built yet. Use "f32".'],
+    ['targets that are none', '"base" }', '"base", "train": { "lora": { "targets": [] } } }', 'targets'],
   ])('%s', (_, good, bad, expected) => {
     expect(RECIPE).toContain(good);
     expect(problems(RECIPE.replace(good, bad)).join('\n')).toContain(expected);

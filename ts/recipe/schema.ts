@@ -7,6 +7,8 @@ const TRAIN_TIMESTEPS = 1000;
 const MAX_SEED = Number.MAX_SAFE_INTEGER;
 /** Larger pictures than any UNet of these architectures was trained for; a typing slip rather than a wish. */
 const MAX_SIDE = 4096;
+/** Patterns of a LoRA's layers: a UNet has fewer than a thousand of them. */
+const MAX_TARGETS = 1024;
 /** Latents are an eighth of the picture. */
 const SIDE_MULTIPLE = 8;
 
@@ -21,7 +23,13 @@ const lora = z
   .strictObject({
     rank: positiveInt.max(1024).default(16),
     alpha: z.number().positive().optional().describe('Scale of the adapter times its rank; the rank when left out.'),
-    targets: z.enum(['attention', 'all']).default('attention'),
+    targets: z
+      .union([z.string().min(1), z.array(z.string().min(1)).min(1).max(MAX_TARGETS)])
+      .default('attention')
+      .describe(
+        'Layers that it sits on: "attention", "transformers" (all linear layers of the transformers, as kohya), "all", ' +
+          'patterns of paths such as "up_blocks.1.*", or a list of these.',
+      ),
   })
   .describe('A low-rank adapter; the model itself stays frozen.');
 

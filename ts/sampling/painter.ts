@@ -1,5 +1,6 @@
 import { inputError } from '../errors.ts';
 import {
+  applyAdapter,
   componentFolder,
   type Engine,
   encodePng,
@@ -11,6 +12,7 @@ import {
   TextEncoder,
   type Unet,
   Vae,
+  type WeightedAdapter,
 } from '../native/index.ts';
 import { type Conditioning, repeat, type Size, type SizeConditioning, sizeIds, withoutText } from './conditioning.ts';
 import { stepNoise, unitNoise } from './noise.ts';
@@ -91,6 +93,11 @@ export class Painter implements Disposable {
       model.schedule.dispose();
       throw thrown;
     }
+  }
+
+  /** Lays adapters into a UNet of this model and into the text encoders: from now on every picture has them. */
+  async apply(adapters: readonly WeightedAdapter[], unet: Unet): Promise<void> {
+    for (const adapter of adapters) await applyAdapter(adapter, this.model.folder, { unet, text: this.#text });
   }
 
   /** Pixels per latent, along each side. */

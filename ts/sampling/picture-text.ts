@@ -26,6 +26,8 @@ export interface PictureModels {
   readonly base?: PictureModel | undefined;
   /** In place of the model's own. */
   readonly vae?: PictureModel | undefined;
+  /** On the model. */
+  readonly adapters?: readonly (PictureModel & { readonly weight: number })[] | undefined;
 }
 
 /** Names that other programs know. */
@@ -51,7 +53,9 @@ export function withPictureText(png: Uint8Array, settings: PictureSettings, mode
  * `Name: value` pairs. A value with a comma, a colon or a line break is quoted as JSON. `Clip skip` is the layer as counted
  * there, the last one 1: what SD1.5 was trained with, while SDXL was trained with the one before it.
  */
-export function describe(settings: PictureSettings, { kind = 'sd15', model, base, vae }: PictureModels = {}): string {
+export function describe(settings: PictureSettings, models: PictureModels = {}): string {
+  const { kind = 'sd15', model, base, vae } = models;
+  const adapters = models.adapters?.map(({ name, weight }) => `${name}:${weight}`).join(', ');
   const { prompt, negative = '', sampler, spacing, karras, eta, steps, guidance, guidanceRescale } = settings;
   const { seed, width, height, clipSkip = 0, unconditional, base: baseSteps } = settings;
   const pairs: readonly (readonly [name: string, value: string | number | bigint | undefined])[] = [
@@ -67,6 +71,7 @@ export function describe(settings: PictureSettings, { kind = 'sd15', model, base
     ['Model hash', model?.sha256?.slice(0, SHORT_HASH)],
     ['Model', model?.name],
     ['VAE', vae?.name],
+    ['Adapters', adapters === '' ? undefined : adapters],
     ['Clip skip', clipSkip === 0 ? undefined : clipSkip + TRAINED_LAYER[kind]],
     ['Unconditional', unconditional === 'zeros' ? unconditional : undefined],
     ['Base', baseSteps && base?.name],
@@ -90,10 +95,11 @@ function quoted(value: string): string {
 }
 
 /** Everything that decides a picture, as JSON. The seed is a string: JSON's numbers do not hold 64 bits. */
-export function pictureRecipe(settings: PictureSettings, { model, base, vae }: PictureModels = {}): object {
+export function pictureRecipe(settings: PictureSettings, { model, base, vae, adapters }: PictureModels = {}): object {
   const { seed, base: baseSteps, ...rest } = settings;
   return {
     ...{ version: 1, potstill: packageVersion(), model, vae, ...rest },
+    ...(adapters === undefined || adapters.length === 0 ? {} : { adapters }),
     ...(baseSteps === undefined ? {} : { base: { ...baseSteps, model: base } }),
     ...{ seed: String(seed), noise: 'philox' },
   };

@@ -14,6 +14,7 @@ import {
   scope,
   Tensor,
   Unet,
+  type WeightedAdapter,
 } from '../native/index.ts';
 import type { Progress } from '../progress.ts';
 import { writeAtomic } from '../write-atomic.ts';
@@ -29,6 +30,8 @@ export interface SampleRequest extends Omit<PictureSettings, 'prompt' | 'seed' |
   readonly folder: string;
   /** A VAE's folder, or that of a model which has one. */
   readonly vae: string | undefined;
+  /** On the model, not on the base. */
+  readonly adapters: readonly WeightedAdapter[];
   readonly prompts: readonly string[];
   readonly seeds: readonly bigint[];
   readonly size: Size | undefined;
@@ -76,11 +79,15 @@ export async function samplePictures(engine: Engine, request: SampleRequest): Pr
   const { width, height } = request.size ?? { width: defaultSize, height: defaultSize };
   painter.noise(0n, { width, height }).dispose(); // refuses a size before the UNet is read
   using networks = await Networks.open(engine, model, request.base?.folder);
+  for (const { unet } of networks.all) await painter.apply(request.adapters, unet);
   const models: PictureModels = {
     kind: model.kind,
     model: await pictureModel(request.folder),
     base: request.base && (await pictureModel(request.base.folder)),
     vae: request.vae === undefined ? undefined : { name: (await pictureModel(request.vae)).name },
+    adapters: await Promise.all(
+      request.adapters.map(async ({ file, weight }) => ({ ...(await pictureModel(file)), weight })),
+    ),
   };
 
   const images: SampledImage[] = [];

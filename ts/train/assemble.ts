@@ -3,7 +3,7 @@ import { fieldsOf } from '../cache/request.ts';
 import { BatchPlan } from '../data/batches.ts';
 import { inputError } from '../errors.ts';
 import { methodOf } from '../methods/index.ts';
-import { AdamW, componentFolder, Ema, type Engine, openModel, type Schedule, Unet } from '../native/index.ts';
+import { AdamW, componentFolder, Ema, type Engine, Lora, openModel, type Schedule, Unet } from '../native/index.ts';
 import type { ResolvedRecipe } from '../recipe/index.ts';
 import { CacheSource } from './cache-source.ts';
 import { placesOf, splitData, validationOf } from './held-out-data.ts';
@@ -32,9 +32,10 @@ export async function assemble(engine: Engine, recipe: ResolvedRecipe, cache: Op
   const model = await openModel(engine, recipe.student.model);
   const { prediction, schedule } = model;
   const unet = await Unet.open(engine, componentFolder(model, 'unet'));
-  unet.setTrainable('all');
+  const lora = await trainedLora(unet, recipe);
   const parts: TrainerParts = {
     student: { unet, prediction, schedule },
+    lora,
     optimizers: {
       student: AdamW.create(unet, {
         betas: optimizer.betas,
@@ -65,6 +66,18 @@ export async function assemble(engine: Engine, recipe: ResolvedRecipe, cache: Op
   };
   const validation = training.validation === undefined ? undefined : validationOf(recipe, parts, cache, heldOut);
   return { parts, validation };
+}
+
+/** Chooses what is trained: all weights, or a LoRA, which is made. */
+async function trainedLora(unet: Unet, { student: { train }, seed }: ResolvedRecipe): Promise<Lora | undefined> {
+  if (train === 'unet') {
+    unet.setTrainable('all');
+    return undefined;
+  }
+  const { rank, alpha = rank, targets } = train.lora;
+  const lora = await Lora.create(unet, { rank, alpha, targets: [targets].flat(), seed: BigInt(seed) });
+  lora.setTrainable(true);
+  return lora;
 }
 
 /** The batches of a recipe's cache. */

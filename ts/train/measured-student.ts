@@ -1,12 +1,16 @@
 import { existsSync, statSync } from 'node:fs';
 import { join } from 'node:path';
+import { isAdapterFile } from '../adapter/index.ts';
 import { inputError } from '../errors.ts';
 
 /** Weights to be measured. */
 export interface MeasuredStudent {
   readonly folder: string;
-  /** Whether it is a whole model, which says what its UNet predicts, or a UNet's own folder. */
-  readonly isModel: boolean;
+  /**
+   * A whole model, which says what its UNet predicts; a UNet's own folder; or an adapter, which makes a student of the
+   * recipe's model.
+   */
+  readonly is: 'model' | 'unet' | 'adapter';
 }
 
 /**
@@ -14,17 +18,19 @@ export interface MeasuredStudent {
  *
  * @throws PotstillError `ERR_MODEL_FILE` when it is neither a model nor a UNet's folder
  */
-export function findStudent(path: string): MeasuredStudent {
+export async function findStudent(path: string): Promise<MeasuredStudent> {
   const found = statSync(path, { throwIfNoEntry: false });
   const has = (...names: readonly string[]): boolean => existsSync(join(path, ...names));
-  if (found?.isFile() === true || has('unet', 'config.json')) return { folder: path, isModel: true };
-  if (has('config.json')) return { folder: path, isModel: false };
-  const isRun = has('student', 'config.json');
+  if (found?.isFile() === true) return { folder: path, is: (await isAdapterFile(path)) ? 'adapter' : 'model' };
+  if (has('unet', 'config.json')) return { folder: path, is: 'model' };
+  if (has('config.json')) return { folder: path, is: 'unet' };
+  const result = [['student', 'config.json'], ['student.safetensors']].find((names) => has(...names))?.[0];
+  const isRun = result !== undefined;
   throw inputError('ERR_MODEL_FILE', found === undefined ? 'no such file or folder' : notModel(isRun), {
     where: path,
     remedy: isRun
-      ? `Give the run's result: ${join(path, 'student')}`
-      : "Give a model (a .safetensors file or a diffusers folder) or a UNet's folder, such as a run's student.",
+      ? `Give the run's result: ${join(path, result)}`
+      : "Give a model (a .safetensors file or a diffusers folder), a UNet's folder or an adapter, such as a run's student.",
   });
 }
 

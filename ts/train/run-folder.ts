@@ -35,7 +35,7 @@ export interface RunFolder {
   readonly checkpoints: string;
   readonly metrics: string;
   readonly samples: string;
-  /** The trained student: a diffusers UNet folder. */
+  /** The trained student: a diffusers UNet folder, or an adapter's file. */
   readonly student: string;
   /** Checkpoint to go on from; none for a fresh run. */
   readonly resumeFrom: Checkpoint | undefined;
@@ -72,7 +72,7 @@ export async function openRunFolder(path: string, recipe: ResolvedRecipe, resume
     checkpoints,
     metrics: join(path, 'metrics.jsonl'),
     samples: join(path, 'samples'),
-    student: join(path, 'student'),
+    student: join(path, recipe.student.train === 'unet' ? 'student' : 'student.safetensors'),
     resumeFrom,
     claim: async () => {
       await mkdir(path, { recursive: true });

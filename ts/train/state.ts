@@ -12,7 +12,7 @@ const FILES = { student: 'student.safetensors', optimizer: 'optimizer.safetensor
 /** Writes the whole state after `step` updates as a checkpoint. */
 export function saveState(
   checkpoints: string,
-  { student, optimizers, ema, methodState }: TrainerParts,
+  { student, lora, optimizers, ema, methodState }: TrainerParts,
   state: Pick<CheckpointState, 'step' | 'seconds' | 'cache'>,
 ): Promise<Checkpoint> {
   const whole = {
@@ -22,7 +22,7 @@ export function saveState(
     method: { ...methodState },
   };
   return writeCheckpoint(checkpoints, whole, async (folder) => {
-    await student.unet.saveWeights(join(folder, FILES.student));
+    await (lora ?? student.unet).saveWeights(join(folder, FILES.student));
     await optimizers.student.save(join(folder, FILES.optimizer));
     await ema?.save(join(folder, FILES.ema));
   });
@@ -36,7 +36,7 @@ export function saveState(
  */
 export async function loadState(
   checkpoint: Checkpoint,
-  { student, optimizers, ema, methodState }: TrainerParts,
+  { student, lora, optimizers, ema, methodState }: TrainerParts,
   seals: Readonly<Record<string, string>>,
   progress: Progress,
 ): Promise<CheckpointState> {
@@ -49,7 +49,7 @@ export async function loadState(
         'the rest is as good, but its bits are not those of an uninterrupted run.',
     );
   }
-  await student.unet.loadWeights(join(checkpoint.folder, FILES.student));
+  await (lora ?? student.unet).loadWeights(join(checkpoint.folder, FILES.student));
   await optimizers.student.load(join(checkpoint.folder, FILES.optimizer));
   await ema?.load(join(checkpoint.folder, FILES.ema));
   Object.assign(methodState, state.method);

@@ -9,9 +9,10 @@ import { pruneCheckpoints } from './checkpoints.ts';
 import { runLoop } from './loop.ts';
 import { openRunFolder, type RunFolder } from './run-folder.ts';
 import { RunSamples } from './run-samples.ts';
+import { saveStudent } from './save-student.ts';
 import { readSeals, type Seals } from './seals.ts';
 import { loadState, saveState } from './state.ts';
-import { Trainer, type TrainerParts } from './trainer.ts';
+import { Trainer } from './trainer.ts';
 import type { ValidationFigures } from './validation.ts';
 
 /** How {@link train} runs. */
@@ -29,7 +30,7 @@ export interface TrainOptions {
 export interface TrainResult {
   /** The run's folder. */
   readonly folder: string;
-  /** The trained student, a diffusers UNet folder. */
+  /** The trained student: a diffusers UNet folder, or the file of a LoRA. */
   readonly student: string;
   /** Updates of the whole run. */
   readonly step: number;
@@ -69,7 +70,8 @@ export async function train(recipe: ResolvedRecipe, options: TrainOptions): Prom
 }
 
 /** Frees what a run has taken: the weights, and several times their size of state. */
-function dispose({ parts: { student, optimizers, ema } }: Assembly): void {
+function dispose({ parts: { student, lora, optimizers, ema } }: Assembly): void {
+  lora?.dispose();
   student.unet.dispose();
   student.schedule.dispose();
   for (const optimizer of Object.values(optimizers)) optimizer.dispose();
@@ -94,7 +96,7 @@ async function trainIn(
   cache: Seals,
   { progress, signal }: TrainOptions,
 ): Promise<TrainResult> {
-  const { checkpoint, batch, accumulation, save } = recipe.training;
+  const { checkpoint, batch, accumulation } = recipe.training;
   const before = run.resumeFrom && (await loadState(run.resumeFrom, parts, cache, progress));
   const trainer = new Trainer(parts);
   const every = recipe.training.validation?.every;
@@ -117,17 +119,7 @@ async function trainIn(
     progress,
   });
   if (result.interrupted) throw interruptedError();
-  await saveStudent(run.student, parts, save.dtype);
+  await saveStudent(run.student, recipe, parts);
   const { step, loss, seconds } = result;
   return { folder: run.path, student: run.student, step, loss, seconds, validation: result.validation };
-}
-
-/** Writes the result: the moving average of the weights where there is one. */
-async function saveStudent(folder: string, { student, ema }: TrainerParts, dtype: 'f16' | 'f32'): Promise<void> {
-  ema?.swap();
-  try {
-    await student.unet.saveFolder(folder, dtype);
-  } finally {
-    ema?.swap();
-  }
 }

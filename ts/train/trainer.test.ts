@@ -77,6 +77,7 @@ async function trainer(changes: Changes = {}): Promise<Trainer> {
   const unet = await Unet.random(engine, CONFIG, 1n, 'training');
   unet.setTrainable('all');
   return new Trainer({
+    lora: undefined,
     student: { unet, prediction: 'epsilon', schedule },
     optimizers: { student: AdamW.create(unet) },
     ema: Ema.create(unet, { decay: 0.9 }),

@@ -2,7 +2,7 @@ import type { BatchPlan } from '../data/batches.ts';
 import type { Method, RoleName } from '../methods/define.ts';
 import { type BatchLoss, evaluate, type LossOptions } from '../methods/loss.ts';
 import { stepRng } from '../methods/rng.ts';
-import { type AdamW, type Ema, scope, type Tensor } from '../native/index.ts';
+import { type AdamW, type Ema, type Lora, scope, type Tensor } from '../native/index.ts';
 import { requireFiniteGradient, requireFiniteLosses } from './finite.ts';
 import { type LrSchedule, lrFactor } from './lr.ts';
 import { type Network, TrainedRole } from './roles.ts';
@@ -11,6 +11,8 @@ import type { BatchSource } from './source.ts';
 /** What a trainer works with; it owns none of it. */
 export interface TrainerParts {
   readonly student: Network;
+  /** The LoRA on the student that is trained in place of its own weights. */
+  readonly lora: Lora | undefined;
   /** The optimizer of each role's weights. */
   readonly optimizers: Readonly<Record<RoleName, AdamW>>;
   readonly ema: Ema | undefined;

@@ -2,7 +2,7 @@ import { ensureCache } from '../cache/index.ts';
 import { inputError } from '../errors.ts';
 import { requireModelMemory } from '../machine/index.ts';
 import { methodOf } from '../methods/index.ts';
-import { componentFolder, loadEngine, openModel, Unet } from '../native/index.ts';
+import { applyAdapter, componentFolder, loadEngine, openModel, Unet } from '../native/index.ts';
 import type { ResolvedRecipe } from '../recipe/index.ts';
 import { sourceOf } from './assemble.ts';
 import { placesOf, splitData, validationOf } from './held-out-data.ts';
@@ -12,7 +12,10 @@ import type { ValidationFigures } from './validation.ts';
 
 /** How {@link validate} runs. */
 export interface ValidateOptions extends Omit<TrainOptions, 'resume'> {
-  /** A model (a folder or a single file) or a UNet's folder (such as a run's `student`) to measure in place of the recipe's student. */
+  /**
+   * What to measure in place of the recipe's student: a model (a folder or a single file), a UNet's folder (such as a run's
+   * `student`), or an adapter on the recipe's student (such as a run's `student.safetensors`).
+   */
   readonly student?: string | undefined;
 }
 
@@ -40,16 +43,18 @@ export async function validate(recipe: ResolvedRecipe, options: ValidateOptions)
     });
   }
   const { progress, signal } = options;
-  const { folder, isModel } = findStudent(options.student ?? recipe.student.model);
-  await requireModelMemory([{ model: folder, part: 'unet' }]);
+  const { folder, is } = await findStudent(options.student ?? recipe.student.model);
+  const weights = is === 'adapter' ? recipe.student.model : folder;
+  await requireModelMemory([{ model: weights, part: 'unet' }]);
   const engine = options.engine ?? (await loadEngine());
   const cache = await ensureCache(recipe, engine, { progress, signal });
   const { heldOut } = splitData(recipe, cache);
-  // A UNet alone says nothing of its prediction: that is the student's which it was made from.
-  const model = await openModel(engine, isModel ? folder : recipe.student.model);
+  // A UNet or an adapter says nothing of its prediction: that is the student's which it was made from.
+  const model = await openModel(engine, is === 'model' ? folder : recipe.student.model);
   const { prediction, schedule } = model;
-  const unet = await Unet.open(engine, isModel ? componentFolder(model, 'unet') : folder);
+  const unet = await Unet.open(engine, is === 'unet' ? folder : componentFolder(model, 'unet'));
   try {
+    if (is === 'adapter') await applyAdapter({ file: folder, weight: 1 }, recipe.student.model, { unet });
     const method = methodOf(recipe.method);
     const parts = {
       student: { unet, prediction, schedule },

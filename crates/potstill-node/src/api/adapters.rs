@@ -150,6 +150,12 @@ fn open(path: &str, model: Option<&str>) -> Result<Adapter, OpError> {
 }
 
 fn write(adapter: &Adapter, out: &str, target: &AdapterTarget) -> Result<Vec<String>, OpError> {
+    let files = write_adapter(adapter, Path::new(out), &write_options(adapter, target)?)?;
+    Ok(files.iter().map(|file| file.display().to_string()).collect())
+}
+
+/// What a target asks for, the rest as the adapter has it.
+pub(super) fn write_options(adapter: &Adapter, target: &AdapterTarget) -> Result<WriteOptions, OpError> {
     let unknown = |what: &str, name: &str| OpError::input("ERR_ADAPTER_INPUT", format!("there is no {what} {name:?}"));
     let dialect = target.dialect.as_deref();
     let dialect = dialect.map(|name| Dialect::from_name(name).ok_or_else(|| unknown("dialect", name)));
@@ -157,12 +163,10 @@ fn write(adapter: &Adapter, out: &str, target: &AdapterTarget) -> Result<Vec<Str
     let dtype = dtype.map(|name| Dtype::from_name(&name.to_uppercase()).ok_or_else(|| unknown("dtype", name)));
     let prediction = target.prediction.as_deref();
     let prediction = prediction.map(|name| PredictionKind::from_name(name).ok_or_else(|| unknown("prediction", name)));
-    let options = WriteOptions {
+    Ok(WriteOptions {
         dialect: dialect.transpose()?.unwrap_or(adapter.dialect),
         dtype: dtype.transpose()?,
         title: target.title.clone(),
         prediction: prediction.transpose()?,
-    };
-    let files = write_adapter(adapter, Path::new(out), &options)?;
-    Ok(files.iter().map(|file| file.display().to_string()).collect())
+    })
 }

@@ -13,6 +13,7 @@ mod cache_source;
 mod cache_verify;
 mod checkpoint;
 mod files;
+mod lora;
 mod model;
 mod noise;
 mod optimizer;

@@ -51,7 +51,7 @@ pub struct EmaOptions {
 
 #[napi]
 impl Engine {
-    /// Fills `out` with an optimizer of the parameters that the UNet trains now.
+    /// Fills `out` with an optimizer of the parameters that the UNet trains now, those of LoRAs on it among them.
     #[napi(catch_unwind)]
     pub fn create_adamw(&self, out: f64, unet: f64, options: AdamWOptions) {
         self.submit(out, "AdamW", move |state| {
@@ -187,19 +187,12 @@ impl Engine {
 }
 
 fn trained(module: &UnetModule) -> Result<Vec<Param>> {
-    let params: Vec<Param> = module
-        .unet
-        .params()
-        .iter()
-        .filter(|param| param.trainable())
-        .cloned()
-        .collect();
-    match params.is_empty() {
-        false => Ok(params),
-        true => {
+    match module.trained() {
+        params if params.is_empty() => {
             Err(OpError::input("ERR_GRADIENT_GRAPH", "nothing of the UNet is trained")
                 .remedy("Call setTrainable first."))
         }
+        params => Ok(params),
     }
 }
 

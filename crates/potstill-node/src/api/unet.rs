@@ -6,7 +6,7 @@ use std::path::Path;
 use napi::Env;
 use napi::bindgen_prelude::{Float64Array, Object};
 use napi_derive::napi;
-use potstill_engine::{DType, Device, Gradients, Value, no_grad};
+use potstill_engine::{DType, Device, Gradients, Param, Value, no_grad};
 use potstill_io::Dtype;
 use potstill_models::{ForwardOptions, Initialisation, Unet, UnetConfig, UnetInputs};
 use sha2::{Digest, Sha256};
@@ -20,6 +20,15 @@ use crate::core::{
 pub struct UnetModule {
     pub unet: Unet,
     pub gradients: Accumulator,
+}
+
+impl UnetModule {
+    /// What is trained now: of the UNet's own parameters, then of the LoRAs on it.
+    pub fn trained(&self) -> Vec<Param> {
+        let attached = self.unet.sockets().params();
+        let all = self.unet.params().iter().chain(attached.iter());
+        all.filter(|param| param.trainable()).cloned().collect()
+    }
 }
 
 /// What a UNet is made for.
@@ -218,16 +227,18 @@ impl Engine {
         });
     }
 
-    /// Fills `outs` with the gradients gathered so far of the named parameters, in diffusers' layout.
+    /// Fills `outs` with the gradients gathered so far of the named parameters, the UNet's or those of a LoRA on it, in
+    /// diffusers' layout.
     #[napi(catch_unwind)]
     pub fn unet_gradients(&self, outs: Vec<f64>, unet: f64, names: Vec<String>) {
         self.submit_many(&outs, "parameterGradients", move |state| {
             let module = state.get::<UnetModule>(id(unet))?;
             let gradients = module.gradients.borrow();
+            let (own, attached) = (module.unet.params(), module.unet.sockets().params());
             names
                 .iter()
                 .map(|name| {
-                    let param = module.unet.params().get(name);
+                    let param = own.get(name).or_else(|| attached.get(name));
                     let gradient = param.and_then(|param| gradients.get(param.leaf())).ok_or_else(|| {
                         OpError::input(
                             "ERR_GRADIENT_GRAPH",

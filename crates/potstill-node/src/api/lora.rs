@@ -1,0 +1,227 @@
+//! LoRAs on UNets, to be trained, and adapters laid into weights.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use napi::Env;
+use napi::bindgen_prelude::{BigInt, Object};
+use napi_derive::napi;
+use potstill_adapters::{Adapter, Family, LoraOptions, TrainedLora, apply, write_adapter};
+use potstill_engine::DType;
+use potstill_io::Dtype;
+use potstill_models::{Component, Params, PromptEncoder};
+
+use super::adapters::{AdapterTarget, write_options};
+use super::unet::{Parameter, UnetModule};
+use crate::core::{Engine, OpError, Result, State, id, read_tensors, write_tensors};
+
+/// A LoRA that is to be trained.
+#[napi(object)]
+pub struct LoraSettings {
+    /// Of every layer's product.
+    pub rank: u32,
+    /// The product is multiplied by alpha / rank.
+    pub alpha: f64,
+    /// Presets, and patterns of diffusers' paths.
+    pub targets: Vec<String>,
+    /// Of the starting values.
+    pub seed: BigInt,
+}
+
+/// A LoRA on a UNet.
+#[napi(object)]
+pub struct AttachedLora {
+    /// Number of layers that it sits on.
+    pub layers: u32,
+    /// Number of values in all parameters.
+    pub parameters: f64,
+}
+
+/// What a trained LoRA's file says about it.
+#[napi(object)]
+pub struct LoraFile {
+    /// f32, f16 or bf16, dialect, title and prediction.
+    pub target: AdapterTarget,
+    /// Metadata of the file, beside what every adapter has.
+    pub metadata: std::collections::HashMap<String, String>,
+    /// For the provenance: how it was trained, a JSON document.
+    pub details: String,
+}
+
+/// Number of layers that an adapter has changed.
+#[napi(object)]
+pub struct AppliedAdapter {
+    /// Of the UNet.
+    pub unet: u32,
+    /// Of the text encoders.
+    pub text: u32,
+}
+
+#[napi]
+impl Engine {
+    /// Attaches a new LoRA to a UNet, which predicts as before until it is trained.
+    #[napi(ts_return_type = "Promise<Outcome<AttachedLora>>", catch_unwind)]
+    pub fn create_lora<'env>(
+        &self,
+        env: &'env Env,
+        out: f64,
+        unet: f64,
+        settings: LoraSettings,
+    ) -> napi::Result<Object<'env>> {
+        let options = LoraOptions {
+            rank: settings.rank as usize,
+            alpha: settings.alpha,
+            targets: settings.targets,
+            seed: settings.seed.get_u64().1,
+        };
+        self.query(env, "createLora", move |state| {
+            let module = state.get::<UnetModule>(id(unet))?;
+            put(state, out, TrainedLora::new(&module.unet, &options)?)
+        })
+    }
+
+    /// Attaches the UNet's part of an adapter's file, `weight` times as strong, frozen. `model` is what the adapter is for.
+    #[napi(ts_return_type = "Promise<Outcome<AttachedLora>>", catch_unwind)]
+    pub fn attach_lora<'env>(
+        &self,
+        env: &'env Env,
+        out: f64,
+        unet: f64,
+        path: String,
+        weight: f64,
+        model: String,
+    ) -> napi::Result<Object<'env>> {
+        self.query(env, "attachLora", move |state| {
+            let module = state.get::<UnetModule>(id(unet))?;
+            let adapter = open(&path, &model)?;
+            let lora =
+                TrainedLora::of_adapter(&module.unet, &adapter, weight).map_err(|error| of_file(error, &path))?;
+            put(state, out, lora)
+        })
+    }
+
+    /// Names and shapes of a LoRA's parameters: of every layer `PATH.lora_A.weight` and `PATH.lora_B.weight`.
+    #[napi(ts_return_type = "Promise<Outcome<Parameter[]>>", catch_unwind)]
+    pub fn lora_parameters<'env>(&self, env: &'env Env, lora: f64) -> napi::Result<Object<'env>> {
+        self.query(env, "parameters", move |state| {
+            let shapes = state.get::<TrainedLora>(id(lora))?.params().shapes().into_iter();
+            let facts = shapes.map(|(name, shape)| Parameter {
+                name,
+                shape: shape.iter().map(|&n| n as u32).collect(),
+            });
+            Ok(facts.collect::<Vec<_>>())
+        })
+    }
+
+    /// Trains a LoRA, or freezes it.
+    #[napi(catch_unwind)]
+    pub fn set_lora_trainable(&self, lora: f64, trainable: bool) {
+        self.effect::<()>(&[], "setTrainable", move |state| {
+            let lora = state.get::<TrainedLora>(id(lora))?;
+            lora.params().set_trainable(|_| trainable);
+            Ok(Vec::new())
+        });
+    }
+
+    /// Writes a LoRA's parameters as f32 to one safetensors file.
+    #[napi(ts_return_type = "Promise<Outcome<undefined>>", catch_unwind)]
+    pub fn save_lora_weights<'env>(&self, env: &'env Env, lora: f64, file: String) -> napi::Result<Object<'env>> {
+        self.query(env, "saveWeights", move |state| {
+            let weights = state.get::<TrainedLora>(id(lora))?.params().to_tensors(DType::F32)?;
+            write_tensors(Path::new(&file), &weights, Dtype::F32, &BTreeMap::new())
+        })
+    }
+
+    /// Overwrites a LoRA's parameters with those of a safetensors file.
+    #[napi(ts_return_type = "Promise<Outcome<undefined>>", catch_unwind)]
+    pub fn load_lora_weights<'env>(&self, env: &'env Env, lora: f64, file: String) -> napi::Result<Object<'env>> {
+        self.query(env, "loadWeights", move |state| {
+            let lora = state.get::<TrainedLora>(id(lora))?;
+            Ok(lora.params().load_from(&read_tensors(Path::new(&file))?, &file)?)
+        })
+    }
+
+    /// Writes a LoRA as an adapter, where nothing is yet.
+    #[napi(ts_return_type = "Promise<Outcome<Array<string>>>", catch_unwind)]
+    pub fn save_lora<'env>(
+        &self,
+        env: &'env Env,
+        lora: f64,
+        path: String,
+        file: LoraFile,
+    ) -> napi::Result<Object<'env>> {
+        self.query(env, "saveLora", move |state| {
+            let details = serde_json::from_str(&file.details)
+                .map_err(|error| OpError::bug(format!("the provenance is no JSON: {error}")))?;
+            let metadata = file.metadata.into_iter().collect();
+            let lora = state.get::<TrainedLora>(id(lora))?;
+            let adapter = lora.adapter(metadata, "train", details)?;
+            let files = write_adapter(&adapter, Path::new(&path), &write_options(&adapter, &file.target)?)?;
+            Ok(files.iter().map(|file| file.display().to_string()).collect::<Vec<_>>())
+        })
+    }
+
+    /// Lays an adapter, `weight` times as strong, into the weights of a UNet and of text encoders. `model` is what they
+    /// come from.
+    #[napi(ts_return_type = "Promise<Outcome<AppliedAdapter>>", catch_unwind)]
+    pub fn apply_adapter<'env>(
+        &self,
+        env: &'env Env,
+        path: String,
+        weight: f64,
+        model: String,
+        unet: Option<f64>,
+        text: Option<f64>,
+    ) -> napi::Result<Object<'env>> {
+        self.query(env, "applyAdapter", move |state| {
+            let adapter = open(&path, &model)?;
+            let lay = |params: &Params, component| {
+                let changed = apply(params, &adapter, component, weight);
+                changed.map(|count| count as u32).map_err(|error| of_file(error, &path))
+            };
+            let mut applied = AppliedAdapter { unet: 0, text: 0 };
+            if let Some(unet) = unet {
+                let module = state.get::<UnetModule>(id(unet))?;
+                applied.unet = lay(module.unet.params(), Component::Unet)?;
+            }
+            if let Some(text) = text {
+                let encoder = state.get::<PromptEncoder>(id(text))?;
+                for (encoder, component) in encoder
+                    .encoders()
+                    .zip([Component::TextEncoder, Component::TextEncoder2])
+                {
+                    applied.text += lay(encoder.params(), component)?;
+                }
+            }
+            Ok(applied)
+        })
+    }
+}
+
+fn put(state: &mut State, out: f64, lora: TrainedLora) -> Result<AttachedLora> {
+    let facts = AttachedLora {
+        layers: lora.layers() as u32,
+        parameters: lora.params().count() as f64,
+    };
+    state.put(id(out), Ok(lora));
+    Ok(facts)
+}
+
+fn open(path: &str, model: &str) -> Result<Adapter> {
+    Ok(Adapter::open(
+        Path::new(path),
+        Some(&Family::of_model(Path::new(model))?),
+    )?)
+}
+
+/// The error, with the file that it is about before the layer.
+fn of_file(error: potstill_adapters::AdapterError, path: &str) -> OpError {
+    let error = OpError::from(error);
+    match &error.place {
+        Some(layer) if layer != path => OpError {
+            place: Some(format!("{path}, {layer}")),
+            ..error
+        },
+        _ => error,
+    }
+}

@@ -1,0 +1,106 @@
+import type { Engine } from './engine.ts';
+import type { AppliedAdapter, AttachedLora, LoraFile, Parameter } from './generated/binding.js';
+import { Handle } from './handle.ts';
+import { allocateFor } from './load-handle.ts';
+import { unwrap } from './outcome.ts';
+import type { TextEncoder } from './text-encoder.ts';
+import type { Unet } from './unet.ts';
+
+/** A LoRA that is to be trained. */
+export interface LoraSettings {
+  readonly rank: number;
+  /** The product of the factors is multiplied by alpha / rank. */
+  readonly alpha: number;
+  /** Presets (`attention`, `transformers`, `all`) and patterns of diffusers' paths, `*` for any number of characters. */
+  readonly targets: readonly string[];
+  /** Of the starting values. */
+  readonly seed: bigint;
+}
+
+/** An adapter's file, and how strong it is to be. */
+export interface WeightedAdapter {
+  readonly file: string;
+  readonly weight: number;
+}
+
+/** A LoRA beside the layers of a UNet. It is part of every prediction, for as long as the UNet lives. */
+export class Lora extends Handle {
+  /** Number of layers that it sits on. */
+  readonly layers: number;
+  /** Number of values in all parameters. */
+  readonly parameterCount: number;
+
+  private constructor(engine: Engine, id: number, { layers, parameters }: AttachedLora) {
+    super(engine, id, false);
+    this.layers = layers;
+    this.parameterCount = parameters;
+  }
+
+  /**
+   * Attaches a new LoRA, frozen, which leaves the predictions as they are until it is trained.
+   *
+   * @throws PotstillError `ERR_ADAPTER_INPUT` when the targets fit no layer
+   */
+  static async create(unet: Unet, { rank, alpha, targets, seed }: LoraSettings): Promise<Lora> {
+    const settings = { rank, alpha, targets: [...targets], seed };
+    const { engine } = unet;
+    return new Lora(engine, ...(await allocateFor(engine, (out) => engine.native.createLora(out, unet.id, settings))));
+  }
+
+  /**
+   * Attaches what an adapter's file does to a UNet, frozen. For adapters of other kinds than LoRA, and for the text
+   * encoders: {@link applyAdapter}.
+   *
+   * @param model what the UNet comes from: its layers have the names that the file's keys are compared with
+   */
+  static async open(unet: Unet, { file, weight }: WeightedAdapter, model: string): Promise<Lora> {
+    const { engine } = unet;
+    const attached = await allocateFor(engine, (out) => engine.native.attachLora(out, unet.id, file, weight, model));
+    return new Lora(engine, ...attached);
+  }
+
+  /** Of every layer `PATH.lora_A.weight` (down) and `PATH.lora_B.weight` (up); their gradients are the UNet's to give. */
+  async parameters(): Promise<readonly Parameter[]> {
+    return unwrap(await this.engine.native.loraParameters(this.id));
+  }
+
+  /** Trains it, or freezes it; takes effect at the next forward. */
+  setTrainable(trainable: boolean): void {
+    this.engine.native.setLoraTrainable(this.id, trainable);
+  }
+
+  /** Writes the parameters, exactly, to one safetensors file: for checkpoints. */
+  async saveWeights(file: string): Promise<void> {
+    unwrap(await this.engine.native.saveLoraWeights(this.id, file));
+  }
+
+  /** Overwrites the parameters with those of {@link Lora.saveWeights}. */
+  async loadWeights(file: string): Promise<void> {
+    unwrap(await this.engine.native.loadLoraWeights(this.id, file));
+  }
+
+  /**
+   * Writes an adapter for others to load, where nothing is yet.
+   *
+   * @param about dialect (kohya's by default), dtype and what the file says of itself
+   */
+  async save(file: string, about: LoraFile): Promise<void> {
+    unwrap(await this.engine.native.saveLora(this.id, file, about));
+  }
+}
+
+/**
+ * Lays an adapter of any kind into the weights of a UNet and of text encoders, for good and at no cost later.
+ *
+ * @param model what they come from
+ * @returns how many layers were changed
+ * @throws PotstillError `ERR_ADAPTER_KEYS` with every key of the file that names no layer of the model or does not fit it
+ */
+export async function applyAdapter(
+  { file, weight }: WeightedAdapter,
+  model: string,
+  networks: { readonly unet: Unet; readonly text?: TextEncoder | undefined },
+): Promise<AppliedAdapter> {
+  const { unet, text } = networks;
+  return unwrap(await unet.engine.native.applyAdapter(file, weight, model, unet.id, text?.id));
+}
