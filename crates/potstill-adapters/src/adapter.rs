@@ -37,10 +37,12 @@ pub struct Adapter {
 
 impl Adapter {
     /// Reads a safetensors file, or a folder as peft saves it (itself, or one for each component), in whichever dialect.
-    /// Without a model the family is the published one that all keys fit.
+    /// Without a model the family is the published one that all keys fit, and where they fit both, the one that the
+    /// metadata names.
     ///
     /// # Errors
-    /// [`AdapterError::Keys`] with every key that names no layer or does not fit it.
+    /// [`AdapterError::Keys`] with every key that names no layer or does not fit it; an adapter of both families that does
+    /// not say whose it is.
     pub fn open(path: &Path, family: Option<&Family>) -> Result<Self> {
         if !path.exists() {
             return Err(AdapterError::file(path, "does not exist"));
@@ -60,10 +62,25 @@ impl Adapter {
                         fewest = Some((count, error));
                     }
                 }
-                other => return other,
+                Ok(adapter) => return of_stated_family(adapter, path),
+                Err(error) => return Err(error),
             }
         }
         Err(fewest.expect("two families were tried").1)
+    }
+
+    /// The family that the metadata names, as kohya's trainers and model specifications do.
+    fn stated_kind(&self) -> Option<ModelKind> {
+        let stated = ["ss_base_model_version", "modelspec.architecture"].map(|key| self.metadata.get(key));
+        stated.into_iter().flatten().find_map(|text| {
+            let text = text.to_lowercase();
+            if text.contains("sdxl") || text.contains("stable-diffusion-xl") {
+                Some(ModelKind::Sdxl)
+            } else {
+                let first = text.contains("sd_v1") || text.contains("stable-diffusion-v1");
+                first.then_some(ModelKind::Sd15)
+            }
+        })
     }
 
     /// Adds a module under its name.
@@ -87,5 +104,29 @@ impl Adapter {
         provenance.push(json!({ "tool": tool, "operation": operation, "details": details }));
         let text = Json::from(provenance).to_string();
         self.metadata.insert(PROVENANCE.to_string(), text);
+    }
+}
+
+/// An adapter for Stable Diffusion 1.x may be one for XL as well: their first text encoders are the same, and a few
+/// layers of the UNets are.
+fn of_stated_family(adapter: Adapter, path: &Path) -> Result<Adapter> {
+    let other = Family::published(ModelKind::Sdxl)?;
+    let same = |module: &Module| {
+        let site = other.site_at(module.site.component, &module.site.path);
+        site.is_some_and(|site| site.shape == module.site.shape)
+    };
+    if adapter.kind == ModelKind::Sdxl || !adapter.modules.values().all(same) {
+        return Ok(adapter);
+    }
+    let Ok(another) = read_adapter(path, &other) else {
+        return Ok(adapter); // its names are those of 1.x alone
+    };
+    match adapter.stated_kind() {
+        Some(ModelKind::Sd15) => Ok(adapter),
+        Some(ModelKind::Sdxl) => Ok(another),
+        None => Err(AdapterError::file(
+            path,
+            "fits Stable Diffusion 1.x and XL alike, and does not say which it is for; name its model with --model",
+        )),
     }
 }

@@ -142,6 +142,11 @@ fn accepted_names(kind: ModelKind, site: &Site) -> Vec<String> {
             // transformers has dropped `text_model.` from the first encoder's names.
             let short = site.path.strip_prefix("text_model.");
             names.extend(short.map(|short| dotted(component, short)));
+            // diffusers writes kohya's names with SDXL's prefix for both families.
+            if kind == ModelKind::Sd15 {
+                let prefix = kohya_prefix(ModelKind::Sdxl, component);
+                names.push(format!("{prefix}{}", site.path.replace('.', "_")));
+            }
         }
     }
     names
@@ -206,6 +211,11 @@ mod tests {
                 down,
             ),
             (&sdxl, "lora_unet_label_emb_0_0", "add_embedding.linear_1"),
+            (
+                &sd15,
+                "lora_te1_text_model_encoder_layers_3_mlp_fc1",
+                "text_model.encoder.layers.3.mlp.fc1",
+            ),
             (
                 &sd15,
                 "lora_te_text_model_encoder_layers_3_mlp_fc1",

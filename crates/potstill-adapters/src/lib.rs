@@ -21,7 +21,7 @@ mod trained;
 
 pub use adapter::{Adapter, Provenance};
 pub use apply::apply;
-pub use dialects::{Dialect, WriteOptions, write_adapter};
+pub use dialects::{Dialect, WriteOptions, is_adapter, write_adapter};
 pub use error::{AdapterError, KeyProblem, Result};
 pub use family::Family;
 pub use matrix::{Matrix, Svd, qr, svd};

@@ -11,7 +11,7 @@ use potstill_noise::TorchGenerator;
 use serde_json::Value as Json;
 
 use crate::adapter::Adapter;
-use crate::dialects::Dialect;
+use crate::dialects::{Dialect, LayerScale, unet_scales};
 use crate::error::{AdapterError, Result};
 use crate::family::Family;
 use crate::module::{Array, Module, Update};
@@ -126,6 +126,19 @@ impl TrainedLora {
     #[must_use]
     pub fn params(&self) -> &Params {
         &self.params
+    }
+
+    /// Metadata for a file of [`TrainedLora::params`] alone, by which it is read as the adapter that it is: without, the
+    /// names do not say how strong it is.
+    #[must_use]
+    pub fn scales(&self) -> BTreeMap<String, String> {
+        let layers = self.layers.iter().map(|(site, branch, alpha)| LayerScale {
+            path: &site.path,
+            rank: branch.down.tensor().dims()[0],
+            alpha: *alpha,
+            dora: false,
+        });
+        unet_scales(&layers.collect::<Vec<_>>())
     }
 
     /// Number of layers that it sits on.

@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use potstill_adapters::{
-    Adapter, AdapterError, Dialect, Factors, Family, Matrix, MergeInput, Resize, WriteOptions, merge, resize, scale,
-    write_adapter,
+    Adapter, AdapterError, Dialect, Factors, Family, Matrix, MergeInput, Resize, WriteOptions, is_adapter, merge, resize,
+    scale, write_adapter,
 };
 use potstill_io::{Dtype, SafetensorsFile, TensorSpec, f32_to_bytes, write_safetensors};
 use potstill_models::{Component, ComponentConfig, ModelKind, UnetConfig};
@@ -423,4 +423,212 @@ fn doras_keep_their_magnitudes_and_are_not_scaled() {
         assert!(refused.to_string().contains("DoRA"), "{refused}");
         assert!(merge(vec![input(adapter, 1.0, &[])]).is_err());
     }
+}
+
+#[test]
+fn pefts_weights_named_directly_have_the_scale_of_the_configuration_beside_them() {
+    for (folder, prefix) in [("sd15_lora_peft", "lora"), ("sd15_rslora_peft", "rslora")] {
+        let path = file(folder).join("unet/adapter_model.safetensors");
+        let adapter = Adapter::open(&path, Some(&family("sd15"))).unwrap();
+        assert_eq!(adapter.dialect, Dialect::Peft);
+        assert!(
+            worst(&adapter, &expected(&format!("sd15.{prefix}"))) < EXACT,
+            "{folder}"
+        );
+        let alone = tempfile::tempdir().unwrap();
+        let copy = alone.path().join("adapter_model.safetensors");
+        std::fs::copy(&path, &copy).unwrap();
+        let refused = Adapter::open(&copy, Some(&family("sd15"))).unwrap_err().to_string();
+        assert!(refused.contains("adapter_config.json"), "{refused}");
+        let config = alone.path().join("adapter_config.json");
+        std::fs::write(&config, " ".repeat((16 << 20) + 1)).unwrap();
+        let refused = Adapter::open(&copy, Some(&family("sd15"))).unwrap_err().to_string();
+        assert!(refused.contains("no configuration"), "{refused}");
+    }
+}
+
+/// A file of f32 tensors, with other dtypes where the name says so.
+fn written(path: &Path, tensors: &[(&str, Dtype, &[usize], &[u8])], metadata: &[(&str, &str)]) {
+    let specs: Vec<TensorSpec> = tensors
+        .iter()
+        .map(|(name, dtype, shape, _)| TensorSpec {
+            name: (*name).to_string(),
+            dtype: *dtype,
+            shape: shape.to_vec(),
+        })
+        .collect();
+    let metadata = metadata.iter().map(|(k, v)| ((*k).to_string(), (*v).to_string()));
+    write_safetensors(path, &specs, &metadata.collect(), &mut |i, w| w.write_all(tensors[i].3)).unwrap();
+}
+
+fn ones(count: usize, dtype: Dtype) -> Vec<u8> {
+    f32_to_bytes(&vec![1.0; count], dtype).unwrap()
+}
+
+#[test]
+fn bare_paths_with_pefts_names_need_a_stated_alpha() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("a.safetensors");
+    let (up, down) = (ones(4 * 64, Dtype::F32), ones(4 * 36, Dtype::F32));
+    let tensors: [(&str, Dtype, &[usize], &[u8]); 2] = [
+        ("conv_in.lora_A.weight", Dtype::F32, &[4, 4, 3, 3], &down),
+        ("conv_in.lora_B.weight", Dtype::F32, &[64, 4, 1, 1], &up),
+    ];
+    written(&path, &tensors, &[]);
+    let refused = Adapter::open(&path, Some(&family("sd15"))).unwrap_err().to_string();
+    assert!(refused.contains("alpha is in a configuration"), "{refused}");
+    for stated in [r#"{"unet.r": 4, "unet.lora_alpha": 6}"#, r#"{"r": 4, "lora_alpha": 6}"#] {
+        let path = folder.path().join(format!("{}.safetensors", stated.len()));
+        written(&path, &tensors, &[("lora_adapter_metadata", stated)]);
+        let adapter = Adapter::open(&path, Some(&family("sd15"))).unwrap();
+        assert_eq!(adapter.modules["unet.conv_in"].scale(), 1.5, "{stated}");
+    }
+}
+
+#[test]
+fn the_dtype_is_the_widest_of_the_tensors() {
+    let folder = tempfile::tempdir().unwrap();
+    for (i, (up, down, whole)) in [
+        (Dtype::Bf16, Dtype::Bf16, Dtype::Bf16),
+        (Dtype::F16, Dtype::F16, Dtype::F16),
+        (Dtype::Bf16, Dtype::F16, Dtype::F32),
+        (Dtype::F16, Dtype::F32, Dtype::F32),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let path = folder.path().join(format!("{i}.safetensors"));
+        let base = "lora_unet_conv_in";
+        let names = [format!("{base}.lora_down.weight"), format!("{base}.lora_up.weight")];
+        written(
+            &path,
+            &[
+                (&names[0], down, &[4, 4, 3, 3], &ones(4 * 36, down)),
+                (&names[1], up, &[64, 4, 1, 1], &ones(4 * 64, up)),
+            ],
+            &[],
+        );
+        let adapter = Adapter::open(&path, Some(&family("sd15"))).unwrap();
+        assert_eq!(adapter.dtype, whole);
+        let copy = folder.path().join(format!("{i}-copy.safetensors"));
+        write_adapter(&adapter, &copy, &options(Dialect::Kohya)).unwrap();
+        let copy = SafetensorsFile::open(&copy).unwrap();
+        assert_eq!(copy.tensor(&names[0]).unwrap().dtype, whole);
+    }
+}
+
+#[test]
+fn kohyas_files_of_diffusers_are_read() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("a.safetensors");
+    let base = "lora_te1_text_model_encoder_layers_3_mlp_fc1";
+    let names = ["lora_down.weight", "lora_up.weight", "alpha"].map(|part| format!("{base}.{part}"));
+    let alpha = 2i64.to_le_bytes();
+    let (down, up) = (ones(4 * 768, Dtype::F16), ones(4 * 3072, Dtype::F16));
+    let tensors: [(&str, Dtype, &[usize], &[u8]); 3] = [
+        (&names[0], Dtype::F16, &[4, 768], &down),
+        (&names[1], Dtype::F16, &[3072, 4], &up),
+        (&names[2], Dtype::I64, &[], &alpha),
+    ];
+    written(&path, &tensors, &[]);
+    let family = Family::published(ModelKind::Sd15).unwrap();
+    let adapter = Adapter::open(&path, Some(&family)).unwrap();
+    let module = &adapter.modules["text_encoder.text_model.encoder.layers.3.mlp.fc1"];
+    assert_eq!(module.scale(), 0.5);
+}
+
+#[test]
+fn what_fits_both_families_is_of_the_one_that_it_names() {
+    let folder = tempfile::tempdir().unwrap();
+    let base = "text_encoder.text_model.encoder.layers.3.mlp.fc1";
+    let names = ["lora_A.weight", "lora_B.weight"].map(|part| format!("{base}.{part}"));
+    let (down, up) = (ones(4 * 768, Dtype::F16), ones(4 * 3072, Dtype::F16));
+    let tensors: [(&str, Dtype, &[usize], &[u8]); 2] = [
+        (&names[0], Dtype::F16, &[4, 768], &down),
+        (&names[1], Dtype::F16, &[3072, 4], &up),
+    ];
+    for (i, (key, value, kind)) in [
+        ("ss_base_model_version", "sdxl_base_v1-0", Some(ModelKind::Sdxl)),
+        (
+            "modelspec.architecture",
+            "stable-diffusion-xl-v1-base/lora",
+            Some(ModelKind::Sdxl),
+        ),
+        ("ss_base_model_version", "sd_v1", Some(ModelKind::Sd15)),
+        ("format", "pt", None),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let path = folder.path().join(format!("{i}.safetensors"));
+        written(&path, &tensors, &[(key, value)]);
+        match kind {
+            Some(kind) => assert_eq!(Adapter::open(&path, None).unwrap().kind, kind),
+            None => assert!(Adapter::open(&path, None).unwrap_err().to_string().contains("--model")),
+        }
+        let family = Family::published(ModelKind::Sdxl).unwrap();
+        assert_eq!(Adapter::open(&path, Some(&family)).unwrap().kind, ModelKind::Sdxl);
+    }
+}
+
+#[test]
+fn factors_of_rank_zero_are_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let one = ones(1, Dtype::F32);
+    let base = "lora_unet_time_embedding_linear_1"; // [256, 64]
+    let loha: [(&str, &[usize], &[u8]); 4] = [
+        ("hada_w1_a", &[256, 0], &[]),
+        ("hada_w1_b", &[0, 64], &[]),
+        ("hada_w2_a", &[256, 0], &[]),
+        ("hada_w2_b", &[0, 64], &[]),
+    ];
+    let lokr: [(&str, &[usize], &[u8]); 3] = [
+        ("lokr_w1", &[1, 1], &one),
+        ("lokr_w2_a", &[256, 0], &[]),
+        ("lokr_w2_b", &[0, 64], &[]),
+    ];
+    for (i, parts) in [&loha[..], &lokr[..]].into_iter().enumerate() {
+        let path = folder.path().join(format!("{i}.safetensors"));
+        let named: Vec<(String, &[usize], &[u8])> = parts
+            .iter()
+            .map(|(part, shape, bytes)| (format!("{base}.{part}"), *shape, *bytes))
+            .collect();
+        let tensors: Vec<_> = named
+            .iter()
+            .map(|(name, shape, bytes)| (name.as_str(), Dtype::F32, *shape, *bytes))
+            .collect();
+        written(&path, &tensors, &[]);
+        let refused = Adapter::open(&path, Some(&family("sd15"))).unwrap_err().to_string();
+        assert!(refused.contains("factors that do not fit each other"), "{refused}");
+    }
+}
+
+#[test]
+fn adapters_are_told_from_models() {
+    for name in [
+        "sd15_kohya.safetensors",
+        "sd15_diffusers.safetensors",
+        "sdxl_mixed.safetensors",
+        "sd15_loha.safetensors",
+        "sd15_lokr_whole.safetensors",
+        "sd15_lora_peft",
+        "sd15_lora_peft/unet",
+    ] {
+        assert!(is_adapter(&file(name)), "{name}");
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let old = folder.path().join("old"); // an ending is not needed
+    let one = ones(1, Dtype::F32);
+    written(
+        &old,
+        &[("a.processor.to_q_lora.up.weight", Dtype::F32, &[1, 1], &one)],
+        &[],
+    );
+    assert!(is_adapter(&old));
+    for name in ["expected.safetensors", "layers.json", "", "nowhere"] {
+        assert!(!is_adapter(&file(name)), "{name}");
+    }
+    let snake = folder.path().join("snake.safetensors");
+    written(&snake, &[("decoder.act.alpha", Dtype::F32, &[1], &one)], &[]);
+    assert!(!is_adapter(&snake));
 }

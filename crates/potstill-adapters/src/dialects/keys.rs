@@ -73,6 +73,11 @@ pub(super) fn split(key: &str) -> Option<(&str, Slot)> {
         .find_map(|(ending, slot)| Some((key.strip_suffix(ending)?, *slot)))
 }
 
+/// Whether a factor's key ends as in peft's files.
+pub(super) fn is_of_peft(key: &str) -> bool {
+    key.contains(".lora_A") || key.contains(".lora_B")
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

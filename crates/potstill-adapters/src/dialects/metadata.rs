@@ -86,6 +86,16 @@ fn peft_metadata(adapter: &Adapter) -> Map<String, Json> {
     all
 }
 
+/// The metadata that states the scales of a UNet's factors in a file of bare paths, as diffusers states them.
+pub(crate) fn unet_scales(layers: &[LayerScale]) -> BTreeMap<String, String> {
+    let prefix = Component::Unet.name();
+    let config = config_of(layers)
+        .into_iter()
+        .map(|(key, value)| (format!("{prefix}.{key}"), value));
+    let text = Json::Object(config.collect()).to_string();
+    BTreeMap::from([(PEFT_METADATA.to_string(), text)])
+}
+
 /// peft's configuration of one component; none when the adapter does nothing to it.
 pub(super) fn component_config(adapter: &Adapter, component: Component) -> Option<Map<String, Json>> {
     let modules: Vec<_> = adapter

@@ -5,6 +5,7 @@ use std::path::Path;
 
 use serde_json::{Map, Value as Json, json};
 
+use super::read::ALPHA_ZERO;
 use crate::error::{AdapterError, Result};
 
 /// What a LoRA's `adapter_config.json` (or diffusers' metadata, which repeats it) says about scales.
@@ -55,15 +56,28 @@ impl PeftConfig {
         }))
     }
 
-    /// Alpha of a layer in the sense of alpha / rank.
-    pub(super) fn alpha(&self, path: &str, rank: usize) -> f64 {
+    /// Alpha of a layer in the sense of alpha / rank; the error is why there is none. Of several patterns that fit, peft
+    /// takes the first in the file: an order that JSON does not have.
+    pub(super) fn alpha(&self, path: &str, rank: usize) -> std::result::Result<f64, String> {
         let rank = rank as f64;
-        let of_layer = self.alphas.iter().find(|(pattern, _)| fits(pattern, path));
-        let alpha = match of_layer {
+        let mut of_layer = self.alphas.iter().filter(|(pattern, _)| fits(pattern, path));
+        let first = of_layer.next();
+        if let Some((pattern, alpha)) = first
+            && let Some((other, another)) = of_layer.find(|(_, value)| *value != alpha)
+        {
+            return Err(format!(
+                "fits two patterns in `alpha_pattern`, {pattern:?} for {alpha} and {other:?} for {another}; leave one of them"
+            ));
+        }
+        let alpha = match first {
             Some((_, alpha)) => *alpha,
             None => self.alpha.or(self.rank).unwrap_or(rank),
         };
-        if self.stabilised { alpha * rank.sqrt() } else { alpha }
+        match alpha {
+            0.0 => Err(ALPHA_ZERO.to_string()),
+            alpha if self.stabilised => Ok(alpha * rank.sqrt()),
+            alpha => Ok(alpha),
+        }
     }
 }
 
@@ -85,11 +99,11 @@ fn number(value: &Json, key: &str, place: &Path) -> Result<f64> {
 }
 
 /// What peft's configuration says of a layer.
-pub(super) struct LayerScale<'a> {
-    pub(super) path: &'a str,
-    pub(super) rank: usize,
-    pub(super) alpha: f64,
-    pub(super) dora: bool,
+pub(crate) struct LayerScale<'a> {
+    pub(crate) path: &'a str,
+    pub(crate) rank: usize,
+    pub(crate) alpha: f64,
+    pub(crate) dora: bool,
 }
 
 /// The configuration of layers; the commonest rank and alpha become the general ones.
@@ -142,7 +156,7 @@ mod tests {
             .unwrap()
             .unwrap();
         for (path, alpha) in [("a.to_q", 4.0), ("a.xto_q", 16.0), ("a.to_k", 6.0), ("b.a.to_k", 16.0)] {
-            assert_eq!(config.alpha(path, 4), alpha, "{path}");
+            assert_eq!(config.alpha(path, 4), Ok(alpha), "{path}");
         }
         for json in [
             json!({ "alpha_pattern": { "to_[qk]": 2 } }),
@@ -154,6 +168,18 @@ mod tests {
                 "{json}"
             );
         }
+    }
+
+    #[test]
+    fn alphas_that_cannot_be_known_are_refused() {
+        let json = json!({ "lora_alpha": 0, "alpha_pattern": { "to_q": 4, "attn1.to_q": 2, "attn2.to_q": 4 } });
+        let config = PeftConfig::of(json.as_object().unwrap(), "", Path::new("x"))
+            .unwrap()
+            .unwrap();
+        let two = config.alpha("a.attn1.to_q", 4).unwrap_err();
+        assert!(two.contains("\"attn1.to_q\" for 2 and \"to_q\" for 4"), "{two}");
+        assert_eq!(config.alpha("a.attn2.to_q", 4), Ok(4.0));
+        assert!(config.alpha("a.to_k", 4).unwrap_err().contains("alpha is 0"));
     }
 
     #[test]
@@ -172,7 +198,7 @@ mod tests {
         let json = config_of(&layers);
         let config = PeftConfig::of(&json, "", Path::new("x")).unwrap().unwrap();
         for LayerScale { path, rank, alpha, .. } in layers {
-            assert_eq!(config.alpha(path, rank), alpha);
+            assert_eq!(config.alpha(path, rank), Ok(alpha));
         }
         assert_eq!(json["use_dora"], true);
     }

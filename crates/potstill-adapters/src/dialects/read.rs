@@ -1,14 +1,16 @@
 //! Reading: every key belongs to a part of a layer, or is an error.
 
 use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::Read;
 use std::path::{Path, PathBuf};
 
-use potstill_io::{Dtype, SafetensorsFile};
+use potstill_io::{Dtype, SafetensorsFile, TensorView};
 use potstill_models::{Component, Site};
 use serde_json::{Map, Value as Json};
 
 use super::Dialect;
-use super::keys::{Slot, split};
+use super::keys::{Slot, is_of_peft, split};
 use super::metadata::PEFT_METADATA;
 use super::peft::PeftConfig;
 use crate::adapter::Adapter;
@@ -21,6 +23,8 @@ pub(super) const PEFT_PREFIX: &str = "base_model.model.";
 /// peft's file names.
 pub(super) const PEFT_WEIGHTS: &str = "adapter_model.safetensors";
 pub(super) const PEFT_CONFIG: &str = "adapter_config.json";
+/// Largest configuration that is read: one that names every layer of SDXL by itself has a tenth of a megabyte.
+const MOST_CONFIG_BYTES: u64 = 16 << 20;
 
 /// A file, the component that its keys are about when they do not say, and what its configuration says of alpha.
 struct Source {
@@ -40,7 +44,7 @@ pub(crate) fn read_adapter(path: &Path, family: &Family) -> Result<Adapter> {
     };
     let mut problems = Vec::new();
     let mut layers: BTreeMap<String, (Site, Parts)> = BTreeMap::new();
-    let mut dtype = Dtype::F16;
+    let mut dtype: Option<Dtype> = None;
     for source in &sources {
         for key in source.file.names() {
             let found = split(key).map(|(base, slot)| (layer_name(base, source.component), slot));
@@ -48,8 +52,11 @@ pub(crate) fn read_adapter(path: &Path, family: &Family) -> Result<Adapter> {
                 problems.push(problem(key, "names no layer or no part of one that is known"));
                 continue;
             };
+            if let Some(reason) = source.unknown_scale(key, site) {
+                problems.push(problem(key, reason));
+            }
             let view = source.file.tensor(key)?;
-            let Ok(values) = view.to_f32() else {
+            let Some(values) = values_of(&view, slot) else {
                 problems.push(problem(key, &format!("has the dtype {}", view.dtype.name())));
                 continue;
             };
@@ -57,7 +64,7 @@ pub(crate) fn read_adapter(path: &Path, family: &Family) -> Result<Adapter> {
                 problems.push(problem(key, "holds NaN or infinity"));
             }
             if slot != Slot::Alpha {
-                dtype = wider(dtype, view.dtype);
+                dtype = Some(dtype.map_or(view.dtype, |dtype| wider(dtype, view.dtype)));
             }
             let array = Array {
                 shape: view.shape.to_vec(),
@@ -75,7 +82,8 @@ pub(crate) fn read_adapter(path: &Path, family: &Family) -> Result<Adapter> {
         dialect: dialect_of(path, &sources),
         modules: BTreeMap::new(),
         metadata: sources[0].file.header().metadata().clone(),
-        dtype,
+        // Nothing is written as f64.
+        dtype: dtype.filter(|dtype| *dtype != Dtype::F64).unwrap_or(Dtype::F32),
     };
     for (_, (site, parts)) in layers {
         let keys: Vec<String> = parts.values().map(|(key, _)| key.clone()).collect();
@@ -110,8 +118,40 @@ fn wider(a: Dtype, b: Dtype) -> Dtype {
     match (a, b) {
         (Dtype::F16, Dtype::Bf16) | (Dtype::Bf16, Dtype::F16) => Dtype::F32,
         (a, b) if a.size() >= b.size() => a,
-        (_, Dtype::F64) => Dtype::F32,
         (_, b) => b,
+    }
+}
+
+/// A tensor's values; none for a dtype that the part cannot have. diffusers writes kohya's alpha as an integer.
+fn values_of(view: &TensorView, slot: Slot) -> Option<Vec<f32>> {
+    match (view.dtype, slot) {
+        (Dtype::I64, Slot::Alpha) => {
+            let chunks = view.bytes.as_chunks::<8>().0;
+            Some(chunks.iter().map(|b| i64::from_le_bytes(*b) as f32).collect())
+        }
+        (Dtype::I32, Slot::Alpha) => {
+            let chunks = view.bytes.as_chunks::<4>().0;
+            Some(chunks.iter().map(|b| i32::from_le_bytes(*b) as f32).collect())
+        }
+        _ => view.to_f32().ok(),
+    }
+}
+
+impl Source {
+    /// Why the scale of a key's layer cannot be known: peft's own names are of files whose alpha is in a configuration.
+    /// With diffusers' prefixes, and in the older names, an alpha that is nowhere is the rank.
+    fn unknown_scale(&self, key: &str, site: &Site) -> Option<&'static str> {
+        let (base, slot) = split(key)?;
+        let peft = is_of_peft(key) && (base.starts_with(PEFT_PREFIX) || base == site.path);
+        let stated = || {
+            let alpha = format!("{base}.alpha");
+            self.configs.contains_key(&site.component) || self.file.names().any(|name| name == alpha)
+        };
+        let unknown = peft && matches!(slot, Slot::Up | Slot::Down) && !stated();
+        unknown.then_some(
+            "is named as in peft's files, whose alpha is in a configuration, and there is none: put the \
+             adapter_config.json that was saved with it beside it",
+        )
     }
 }
 
@@ -131,15 +171,26 @@ fn dialect_of(path: &Path, sources: &[Source]) -> Dialect {
     }
 }
 
+/// What else than its own file says the scales of peft's weights: the configuration beside them.
 fn file_source(path: &Path) -> Result<Source> {
     let file = SafetensorsFile::open(path)?;
+    let of_peft = file.names().any(|key| key.starts_with(PEFT_PREFIX));
+    if of_peft && path.with_file_name(PEFT_CONFIG).is_file() {
+        return peft_source(path, None);
+    }
     let mut configs = BTreeMap::new();
     if let Some(text) = file.header().metadata().get(PEFT_METADATA) {
         let json = object(text, path)?;
-        for component in [Component::Unet, Component::TextEncoder, Component::TextEncoder2] {
+        for component in COMPONENTS {
             if let Some(config) = PeftConfig::of(&json, &format!("{}.", component.name()), path)? {
                 configs.insert(component, config);
             }
+        }
+        // diffusers' models, saved by themselves, put nothing before the keys.
+        if json.contains_key("r")
+            && let Some(config) = PeftConfig::of(&json, "", path)?
+        {
+            configs.insert(Component::Unet, config);
         }
     }
     Ok(Source {
@@ -149,37 +200,71 @@ fn file_source(path: &Path) -> Result<Source> {
     })
 }
 
-fn folder_sources(path: &Path) -> Result<Vec<Source>> {
+/// Those that an adapter can be for.
+const COMPONENTS: [Component; 3] = [Component::Unet, Component::TextEncoder, Component::TextEncoder2];
+
+/// peft's folders at a path: itself, or one for each component.
+fn peft_folders(path: &Path) -> Vec<(PathBuf, Option<Component>)> {
     if path.join(PEFT_WEIGHTS).is_file() {
-        return Ok(vec![peft_source(path, None)?]);
+        return vec![(path.to_owned(), None)];
     }
-    let mut sources = Vec::new();
-    for component in [Component::Unet, Component::TextEncoder, Component::TextEncoder2] {
-        let folder = path.join(component.name());
-        if folder.join(PEFT_WEIGHTS).is_file() {
-            sources.push(peft_source(&folder, Some(component))?);
-        }
-    }
-    match sources.is_empty() {
+    let folders = COMPONENTS.map(|component| (path.join(component.name()), Some(component)));
+    let present = folders
+        .into_iter()
+        .filter(|(folder, _)| folder.join(PEFT_WEIGHTS).is_file());
+    present.collect()
+}
+
+fn folder_sources(path: &Path) -> Result<Vec<Source>> {
+    let folders = peft_folders(path);
+    match folders.is_empty() {
         true => Err(AdapterError::file(
             path,
             format!("has no {PEFT_WEIGHTS}, nor has a folder unet, text_encoder or text_encoder_2 in it"),
         )),
-        false => Ok(sources),
+        false => folders
+            .iter()
+            .map(|(folder, component)| peft_source(&folder.join(PEFT_WEIGHTS), *component))
+            .collect(),
     }
 }
 
-fn peft_source(folder: &Path, component: Option<Component>) -> Result<Source> {
-    let file = SafetensorsFile::open(&folder.join(PEFT_WEIGHTS))?;
+/// Whether an adapter is at a path rather than a model: a safetensors file with a key that only adapters have, or a folder
+/// as peft saves it. What cannot be read is none.
+#[must_use]
+pub fn is_adapter(path: &Path) -> bool {
+    // Some networks have parameters that are called alpha.
+    let tells = |key: &str| split(key).is_some_and(|(_, slot)| slot != Slot::Alpha);
+    match path.is_dir() {
+        true => !peft_folders(path).is_empty(),
+        false => SafetensorsFile::open(path).is_ok_and(|file| file.names().any(tells)),
+    }
+}
+
+fn peft_source(weights: &Path, component: Option<Component>) -> Result<Source> {
+    let file = SafetensorsFile::open(weights)?;
     // peft does not write which network a folder is for; text encoders' layers are named unlike any of a UNet.
     let text = |key: &str| key.contains(".self_attn.") || key.contains(".mlp.fc");
+    let component = component.or_else(|| named_component(weights));
     let component = component.unwrap_or(match file.names().any(text) {
         true => Component::TextEncoder,
         false => Component::Unet,
     });
-    let path: PathBuf = folder.join(PEFT_CONFIG);
-    let text = std::fs::read_to_string(&path)
-        .map_err(|e| AdapterError::file(&path, format!("cannot be read: {e}; without it the scale is unknown")))?;
+    let path = weights.with_file_name(PEFT_CONFIG);
+    let unknown =
+        |e: std::io::Error| AdapterError::file(&path, format!("cannot be read: {e}; without it the scale is unknown"));
+    let mut text = String::new();
+    let source = File::open(&path).map_err(unknown)?;
+    source
+        .take(MOST_CONFIG_BYTES + 1)
+        .read_to_string(&mut text)
+        .map_err(unknown)?;
+    if text.len() as u64 > MOST_CONFIG_BYTES {
+        return Err(AdapterError::file(
+            &path,
+            format!("has more than {MOST_CONFIG_BYTES} bytes, so it is no configuration"),
+        ));
+    }
     let config = PeftConfig::of(&object(&text, &path)?, "", &path)?;
     Ok(Source {
         file,
@@ -188,12 +273,21 @@ fn peft_source(folder: &Path, component: Option<Component>) -> Result<Source> {
     })
 }
 
+/// The component that the folder of some weights is called after.
+fn named_component(weights: &Path) -> Option<Component> {
+    let folder = weights.parent()?.file_name()?;
+    COMPONENTS.into_iter().find(|component| folder == component.name())
+}
+
 fn object(text: &str, place: &Path) -> Result<Map<String, Json>> {
     match serde_json::from_str(text) {
         Ok(Json::Object(object)) => Ok(object),
         _ => Err(AdapterError::file(place, "its configuration is no JSON object")),
     }
 }
+
+/// Why an alpha of 0 is refused.
+pub(super) const ALPHA_ZERO: &str = "its alpha is 0, which kohya reads as the rank and others as nothing";
 
 /// A module of its parts, checked against the layer; the error is why not.
 fn build(site: Site, mut parts: Parts, config: Option<&PeftConfig>) -> std::result::Result<Module, String> {
@@ -205,7 +299,7 @@ fn build(site: Site, mut parts: Parts, config: Option<&PeftConfig>) -> std::resu
     let stated = match parts.remove(&Slot::Alpha) {
         Some((_, alpha)) => match alpha.values[..] {
             [value] if value != 0.0 => Some(f64::from(value)),
-            [_] => return Err("its alpha is 0, which kohya reads as the rank and others as nothing".to_string()),
+            [_] => return Err(ALPHA_ZERO.to_string()),
             _ => return Err("its alpha is not one number".to_string()),
         },
         None => None,
@@ -233,8 +327,11 @@ fn build(site: Site, mut parts: Parts, config: Option<&PeftConfig>) -> std::resu
         bias,
     };
     if let Some(rank) = module.rank() {
-        let configured = || config.map_or(rank as f64, |config| config.alpha(&module.site.path, rank));
-        module.alpha = stated.unwrap_or_else(configured);
+        module.alpha = match (stated, config) {
+            (Some(alpha), _) => alpha,
+            (None, Some(config)) => config.alpha(&module.site.path, rank)?,
+            (None, None) => rank as f64,
+        };
     }
     Ok(module)
 }
@@ -355,10 +452,13 @@ fn side(whole: Option<Array>, factors: Option<(Array, Array)>, core: Option<Arra
 fn product_shape(side: &Kronecker) -> std::result::Result<Vec<usize>, String> {
     let fits = match side {
         Kronecker::Whole(whole) => whole.shape.len() >= 2,
-        Kronecker::Factored { a, b } => a.shape.len() == 2 && b.shape.len() >= 2 && a.shape[1] == b.shape[0],
+        Kronecker::Factored { a, b } => {
+            a.shape.len() == 2 && b.shape.len() >= 2 && a.shape[1] == b.shape[0] && a.shape[1] > 0
+        }
         Kronecker::Tucker { core, a, b } => {
             let matrices = a.shape.len() == 2 && b.shape.len() == 2 && core.shape.len() == 4;
-            matrices && core.shape[0] == a.shape[0] && core.shape[1] == b.shape[0]
+            let ranks = matrices && core.shape[0] == a.shape[0] && core.shape[1] == b.shape[0];
+            ranks && core.shape[0] > 0 && core.shape[1] > 0
         }
     };
     if !fits {
