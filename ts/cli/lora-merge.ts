@@ -18,7 +18,7 @@ export function configureMerge(command: Command, context: Context): void {
     .argument('<path:weight...>', 'adapters with their weights; 1 where none is given')
     .description(
       'Writes one adapter that does what the sum of all does. LoRAs stay LoRAs, whose ranks add up, exactly; a layer with\n' +
-        'another kind among them becomes a whole difference. `lora resize` makes the result small again.',
+        'another kind among them becomes a whole difference. `lora resize` gives LoRAs fewer ranks again.',
     )
     .option(
       '--block <name=weight>',

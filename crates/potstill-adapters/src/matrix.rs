@@ -22,6 +22,14 @@ impl Matrix {
         }
     }
 
+    /// Ones on the diagonal.
+    #[must_use]
+    pub fn identity(size: usize) -> Self {
+        let mut out = Self::zeros(size, size);
+        (0..size).for_each(|i| out.values[i * size + i] = 1.0);
+        out
+    }
+
     /// From f32 values, row after row.
     ///
     /// # Panics
@@ -185,8 +193,7 @@ pub fn svd(a: &Matrix) -> Svd {
     const MOST_SWEEPS: usize = 60;
     let n = a.columns;
     let mut columns = a.transposed();
-    let mut v = Matrix::zeros(n, n); // right vectors as rows
-    (0..n).for_each(|i| v.values[i * n + i] = 1.0);
+    let mut v = Matrix::identity(n); // right vectors as rows
     for _ in 0..MOST_SWEEPS {
         let mut rotated = false;
         for p in 0..n {

@@ -148,19 +148,35 @@ impl Module {
     /// # Errors
     /// For every other kind than a plain LoRA, naming the layer.
     pub fn factors(&self) -> Result<(Matrix, Matrix)> {
+        let (up, down) = self.stored_factors()?;
+        Ok((up.scaled(self.scale()), down))
+    }
+
+    /// [`Module::factors`] as they are stored, without the scale.
+    fn stored_factors(&self) -> Result<(Matrix, Matrix)> {
         match (&self.update, &self.magnitude) {
-            (Some(Update::Lora { up, down, mid }), None) => {
-                Ok((up.matrix().scaled(self.scale()), folded(down, mid.as_ref())))
-            }
+            (Some(Update::Lora { up, down, mid }), None) => Ok((up.matrix(), folded(down, mid.as_ref()))),
             (_, Some(_)) => Err(AdapterError::input(
                 &self.site.path,
-                "a DoRA's change depends on the weight that it is applied to; merge it into its model instead",
+                "a DoRA's change depends on the weight that it is applied to; use it as it is",
             )),
             _ => Err(AdapterError::input(
                 &self.site.path,
-                format!("is a {}, not a LoRA", self.kind()),
+                format!("is of the kind {}, and this can be done to a LoRA alone", self.kind()),
             )),
         }
+    }
+
+    /// [`Module::factors`] of `weight` times the change, with the factor shared evenly by both: in `up` alone a small one
+    /// would leave it less than f16 can hold.
+    ///
+    /// # Errors
+    /// As [`Module::factors`].
+    pub fn shared_factors(&self, weight: f64) -> Result<(Matrix, Matrix)> {
+        let (up, down) = self.stored_factors()?;
+        let factor = self.scale() * weight;
+        let root = factor.abs().sqrt();
+        Ok((up.scaled(root * factor.signum()), down.scaled(root)))
     }
 
     /// `down` of a LoRA, with the core multiplied in: `[rank, in·height·width]`.

@@ -15,7 +15,7 @@ use super::tensors::{LoraEndings, all_tensors, lora_tensors};
 use crate::adapter::Adapter;
 use crate::error::{AdapterError, Result};
 use crate::family::{comfy_name, dotted, kohya_name};
-use crate::module::{Module, Update};
+use crate::module::{Array, Module, Update};
 
 /// How to write an adapter.
 #[derive(Debug, Clone)]
@@ -57,6 +57,9 @@ pub fn write_adapter(adapter: &Adapter, path: &Path, options: &WriteOptions) -> 
             format!("{} is none of f32, f16 and bf16", dtype.name()),
         ));
     }
+    if matches!(options.dialect, Dialect::Peft | Dialect::Diffusers) {
+        refuse_mixed_doras(adapter, options.dialect)?;
+    }
     if options.dialect == Dialect::Peft {
         return write_peft(adapter, path, dtype, &file_metadata(adapter, options));
     }
@@ -66,6 +69,31 @@ pub fn write_adapter(adapter: &Adapter, path: &Path, options: &WriteOptions) -> 
     }
     write_tensors(path, &tensors, &file_metadata(adapter, options))?;
     Ok(vec![path.to_path_buf()])
+}
+
+/// Layers named in a message.
+const MOST_NAMED: usize = 5;
+
+/// peft has one `use_dora` for all layers of a network: it would give those without a magnitude one of its own.
+fn refuse_mixed_doras(adapter: &Adapter, dialect: Dialect) -> Result<()> {
+    for component in [Component::Unet, Component::TextEncoder, Component::TextEncoder2] {
+        let modules = adapter.modules.iter().filter(|(_, m)| m.site.component == component);
+        let (doras, others): (Vec<_>, Vec<_>) = modules.partition(|(_, m)| m.magnitude.is_some());
+        if !doras.is_empty() && !others.is_empty() {
+            let named: Vec<&str> = others.iter().take(MOST_NAMED).map(|(name, _)| name.as_str()).collect();
+            let more = if others.len() > named.len() { ", …" } else { "" };
+            let reason = format!(
+                "{} of its {} layers are DoRAs, and the {} dialect makes all of them so: {}{more} would do something else; \
+                 write kohya's or ComfyUI's",
+                doras.len(),
+                doras.len() + others.len(),
+                dialect.name(),
+                named.join(", "),
+            );
+            return Err(AdapterError::input(component.name(), reason));
+        }
+    }
+    Ok(())
 }
 
 fn module_tensors(adapter: &Adapter, module: &Module, dialect: Dialect, dtype: Dtype) -> Result<Vec<Tensor>> {
@@ -109,20 +137,21 @@ fn peft_magnitude(module: &Module, values: &[f32]) -> Vec<usize> {
 /// A module that peft's classes can hold: a LoRA without a core.
 fn plain(module: &Module, dialect: Dialect) -> Result<Module> {
     let mut plain = module.clone();
-    let core = match &module.update {
-        Some(Update::Lora { mid, .. }) if module.bias.is_none() => mid.is_some(),
-        _ => {
-            let reason = format!(
-                "the {} dialect holds LoRA and DoRA only, and this is a {}; resize it to a LoRA, or write kohya's dialect",
-                dialect.name(),
-                module.kind()
-            );
-            return Err(AdapterError::input(&module.site.path, reason));
-        }
+    let refused = |what: &str| {
+        let dialect = dialect.name();
+        let reason = format!("the {dialect} dialect holds LoRA and DoRA only, and {what}; write kohya's or ComfyUI's");
+        Err(AdapterError::input(&module.site.path, reason))
     };
-    if core {
-        let (up, down) = module.factors()?;
-        plain.set_factors(&up, &down);
+    match &mut plain.update {
+        _ if module.bias.is_some() => return refused("this changes a bias"),
+        Some(Update::Lora { down, mid, .. }) => {
+            // The scale stays in alpha, so that both factors keep their sizes.
+            if let Some(core) = mid.take() {
+                let shape = [&[core.shape[0]], &module.site.shape[1..]].concat();
+                *down = Array::of(&Module::down(down, Some(&core)), &shape);
+            }
+        }
+        _ => return refused(&format!("this is of the kind {}", module.kind())),
     }
     Ok(plain)
 }

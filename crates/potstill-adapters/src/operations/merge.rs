@@ -29,8 +29,8 @@ impl MergeInput {
     }
 }
 
-/// The exact weighted sum. Where all of a layer's changes are LoRAs it is a LoRA whose rank is the sum of theirs; else a
-/// whole difference.
+/// The weighted sum, rounded once, when it is written. Where all of a layer's changes are LoRAs it is a LoRA whose rank is
+/// the sum of theirs, with scale 1; else a whole difference.
 ///
 /// # Errors
 /// For no input, inputs for different families, a weight pattern that fits no layer, and a DoRA.
@@ -69,6 +69,13 @@ pub fn merge(inputs: Vec<MergeInput>) -> Result<Adapter> {
             .iter()
             .filter_map(|input| Some((input.adapter.modules.get(name)?, input.weight_of(name))))
             .collect();
+        let dora = |input: &&MergeInput| input.adapter.modules.get(name).is_some_and(|m| m.magnitude.is_some());
+        if let Some(input) = inputs.iter().find(dora) {
+            return Err(AdapterError::input(
+                format!("{}, {name}", input.name),
+                "a DoRA's change depends on the weight that it is applied to; leave it out, and use it beside the sum",
+            ));
+        }
         merged.modules.insert(name.clone(), sum(&parts)?);
     }
     let sources: Vec<_> = inputs
@@ -93,16 +100,10 @@ fn fits(pattern: &str, name: &str) -> bool {
 
 fn sum(parts: &[(&Module, f64)]) -> Result<Module> {
     let mut module = parts[0].0.clone();
-    if let Some((dora, _)) = parts.iter().find(|(m, _)| m.magnitude.is_some()) {
-        dora.factors()?; // its error says what to do
-    }
     module.bias = sum_biases(parts);
     let updates: Vec<_> = parts.iter().filter(|(m, _)| m.update.is_some()).collect();
     if updates.iter().all(|(m, _)| m.kind() == "lora") {
-        let mut factors = updates.iter().map(|(m, weight)| {
-            let (up, down) = m.factors()?;
-            Ok::<_, AdapterError>((up.scaled(*weight), down))
-        });
+        let mut factors = updates.iter().map(|(m, weight)| m.shared_factors(*weight));
         if let Some(first) = factors.next().transpose()? {
             let (up, down) = factors.try_fold(first, |(up, down), next| {
                 let (more_up, more_down) = next?;

@@ -63,7 +63,8 @@ pub fn resize(adapter: &mut Adapter, how: Resize) -> Result<Vec<Resized>> {
 }
 
 fn resize_module(name: &str, module: &mut Module, how: Resize) -> Result<Resized> {
-    let (up, down) = module.factors()?;
+    let from = module.rank().unwrap_or(0);
+    let (up, down) = no_wider(module.factors()?);
     let (up_q, up_r) = qr(&up);
     let (down_q, down_r) = qr(&down.transposed());
     let Svd { u, s, v } = svd(&up_r.times(&down_r.transposed()));
@@ -80,7 +81,7 @@ fn resize_module(name: &str, module: &mut Module, how: Resize) -> Result<Resized
     let whole = energy(&s);
     Ok(Resized {
         name: name.to_string(),
-        from: s.len(),
+        from,
         to: rank,
         lost: if whole > 0.0 {
             (energy(&s[rank..]) / whole).sqrt()
@@ -88,6 +89,17 @@ fn resize_module(name: &str, module: &mut Module, how: Resize) -> Result<Resized
             0.0
         },
     })
+}
+
+/// The same product of factors with no more ranks than the smaller side has, so that what follows stays as small as the
+/// layer whatever rank a file states.
+fn no_wider((up, down): (Matrix, Matrix)) -> (Matrix, Matrix) {
+    let (rank, rows, columns) = (up.columns, up.rows, down.columns);
+    match rank > rows.min(columns) {
+        false => (up, down),
+        true if rows <= columns => (Matrix::identity(rows), up.times(&down)),
+        true => (up.times(&down), Matrix::identity(columns)),
+    }
 }
 
 /// The number of singular values to keep; one at least, for a LoRA has a rank.
