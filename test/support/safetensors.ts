@@ -5,8 +5,11 @@ export interface TestTensor {
 }
 
 /** A safetensors file: the header's length as u64, the header as JSON, the values. */
-export function encodeSafetensors(tensors: ReadonlyMap<string, TestTensor>): Uint8Array {
-  const header: Record<string, object> = {};
+export function encodeSafetensors(
+  tensors: ReadonlyMap<string, TestTensor>,
+  metadata?: Readonly<Record<string, string>>,
+): Uint8Array {
+  const header: Record<string, object> = metadata === undefined ? {} : { __metadata__: metadata };
   let offset = 0;
   for (const [name, { shape, values }] of tensors) {
     header[name] = { dtype: 'F32', shape, data_offsets: [offset, offset + values.byteLength] };

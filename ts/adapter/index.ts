@@ -1,5 +1,5 @@
 export { type AdapterModule, type AdapterReport, inspectAdapter } from './inspect.ts';
-export { isAdapterFile } from './is-adapter.ts';
+export { isAdapter } from './is-adapter.ts';
 export {
   type AdapterFormat,
   convertAdapter,

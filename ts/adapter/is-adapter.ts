@@ -1,11 +1,7 @@
-import { inspectTensors } from '../native/index.ts';
+import { addon } from '../native/load.ts';
+import { unwrap } from '../native/outcome.ts';
 
-/** Ends of keys that no checkpoint has. */
-const ENDINGS = /\.(?:lora_(?:up|down|A|B|mid)(?:\.|$)|lora\.(?:up|down)\.|hada_w|lokr_w|diff(?:_b)?$|dora_scale$)/;
-
-/** Whether a safetensors file holds an adapter rather than a model: by its keys. */
-export async function isAdapterFile(path: string): Promise<boolean> {
-  if (!path.endsWith('.safetensors')) return false;
-  const { tensors } = await inspectTensors(path);
-  return tensors.some(({ name }) => ENDINGS.test(name));
+/** Whether an adapter is at a path rather than a model: a safetensors file, by its keys, or a folder as peft saves it. */
+export async function isAdapter(path: string): Promise<boolean> {
+  return unwrap(await addon().isAdapter(path));
 }

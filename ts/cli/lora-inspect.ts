@@ -40,8 +40,8 @@ function format(path: string, report: AdapterReport): string {
       ({ name, modules, norm }) =>
         `  ${name.padEnd(28)}  ${String(modules).padStart(4)} layers, norm ${norm.toPrecision(4)}`,
     ),
-    ...shown.map(([key, value]) => `  ${key}  ${shorten(value)}`),
-    ...report.provenance.map(({ tool, operation }) => `  made by  ${tool}: ${operation}`),
+    ...shown.map(([key, value]) => `  ${shorten(key)}  ${shorten(value)}`),
+    ...report.provenance.map(({ tool, operation }) => `  made by  ${shorten(`${tool}: ${operation}`)}`),
     'Every key is accounted for.',
   ].join('\n');
 }
@@ -54,6 +54,8 @@ function tally(values: readonly string[]): string {
   return sorted.map(([value, count]) => (sorted.length === 1 ? value : `${value} (${count})`)).join(', ');
 }
 
+/** For one line of a terminal: what a stranger's file says can hold line ends and the terminal's own commands. */
 function shorten(value: string): string {
-  return value.length > MOST_CHARACTERS ? `${value.slice(0, MOST_CHARACTERS)}…` : value;
+  const short = value.length > MOST_CHARACTERS ? `${value.slice(0, MOST_CHARACTERS)}…` : value;
+  return short.replaceAll(/\p{C}/gu, '\u{FFFD}');
 }

@@ -95,6 +95,40 @@ test('scaling, merging and resizing', async () => {
   expect(small.provenance.map(({ operation }) => operation)).toEqual(['merge', 'resize']);
 });
 
+test('inspect prints no control characters of a file', async () => {
+  const tensors = decodeSafetensors(await readFile(at('a.safetensors')));
+  const metadata = {
+    'modelspec.title': '\u001b[2Jcleared\nnext',
+    'potstill.provenance': '[{"tool":"\\u001b[H","operation":"x"}]',
+  };
+  await writeFile(at('hostile.safetensors'), encodeSafetensors(tensors, metadata));
+  const text = await lora('inspect', at('hostile.safetensors'));
+  expect(text).toContain('modelspec.title  \u{FFFD}[2Jcleared\u{FFFD}next');
+  expect(text).toContain('made by  \u{FFFD}[H: x');
+  expect(text).not.toContain('\u001b');
+});
+
+test('what is refused is named with its file', async () => {
+  const tensors = decodeSafetensors(await readFile(at('a.safetensors')));
+  tensors.set(`${QUERY}.dora_scale`, { shape: [64, 1], values: new Float32Array(64).fill(1) });
+  await writeFile(at('dora.safetensors'), encodeSafetensors(tensors));
+  const model = ['--model', at('model')];
+  const layer = 'mid_block.attentions.0.transformer_blocks.0.attn1.to_q';
+  for (const [words, message] of [
+    [['merge', at('a.safetensors'), at('dora.safetensors')], `dora.safetensors, unet.${layer}`],
+    [['scale', at('dora.safetensors'), '--unet', '0.5'], `dora.safetensors, ${layer}`],
+    [['resize', at('dora.safetensors'), '--rank', '1'], `dora.safetensors, ${layer}`],
+  ] as const) {
+    const { code, err } = await potstill('lora', ...words, '--out', at('x'), ...model);
+    expect(err).toContain(message);
+    expect(code).toBe(2);
+  }
+  const { code, err } = await potstill('sample', ...model, '--lora', at('unmatched.safetensors'), '--prompt', 'x');
+  expect(err).toContain('lora_unet_nowhere.lora_up.weight: names no layer');
+  expect(err).not.toContain('--model');
+  expect(code).toBe(2);
+});
+
 test('what does not fit is refused in words', async () => {
   const model = ['--model', at('model')];
   for (const [words, message] of [

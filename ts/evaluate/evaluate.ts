@@ -1,9 +1,9 @@
 import { mkdir, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
-import { isAdapterFile } from '../adapter/index.ts';
+import { isAdapter } from '../adapter/index.ts';
 import { inputError } from '../errors.ts';
 import {
-  applyAdapter,
+  applyUnetAdapter,
   componentFolder,
   type Engine,
   encodePng,
@@ -41,7 +41,7 @@ export interface EvaluateOptions {
   readonly engine: Engine;
   /** Model with the text encoders, VAE and schedule of all three, whose UNet is the undistilled one. */
   readonly base: string;
-  /** Folder of the student's UNet, or the file of an adapter that makes the student of the base. */
+  /** Folder of the student's UNet, or an adapter of the UNet alone that makes the student of the base. */
   readonly student: string;
   readonly teachers: readonly { readonly model: string; readonly weight: number }[];
   /** Guidance of the teachers; student and undistilled model run at 1. */
@@ -161,9 +161,9 @@ async function openContenders(
     prediction,
   });
   const studentNetwork = async (): Promise<WeightedUnet> => {
-    if (!(await isAdapterFile(student))) return network(student);
+    if (!(await isAdapter(student))) return network(student);
     const adapted = await network(join(base, 'unet'));
-    await applyAdapter({ file: student, weight: 1 }, base, { unet: adapted.unet });
+    await applyUnetAdapter({ file: student, weight: 1 }, base, adapted.unet);
     return adapted;
   };
   const guides: WeightedUnet[] = [];

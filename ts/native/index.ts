@@ -5,7 +5,7 @@ export type { PredictionKind, ProfiledOperation, SamplerKind, Spacing } from './
 export { gradients } from './gradients.ts';
 export { Handle } from './handle.ts';
 export { type AddonCandidate, addon, addonCandidates, loadEngine, type NativeAddon } from './load.ts';
-export { applyAdapter, Lora, type LoraSettings, type WeightedAdapter } from './lora.ts';
+export { applyAdapter, applyUnetAdapter, Lora, type LoraSettings, type WeightedAdapter } from './lora.ts';
 export { componentFolder, type Model, type ModelKind, openModel } from './model.ts';
 export { type NoiseGenerator, noise } from './noise.ts';
 export { AdamW, type AdamWOptions } from './optimizer.ts';

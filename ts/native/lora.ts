@@ -1,3 +1,4 @@
+import { inputError } from '../errors.ts';
 import type { Engine } from './engine.ts';
 import type { AppliedAdapter, AttachedLora, LoraFile, Parameter } from './generated/binding.js';
 import { Handle } from './handle.ts';
@@ -93,7 +94,7 @@ export class Lora extends Handle {
  * Lays an adapter of any kind into the weights of a UNet and of text encoders, for good and at no cost later.
  *
  * @param model what they come from
- * @returns how many layers were changed
+ * @returns how many layers were changed, and how many would be in networks that were not given
  * @throws PotstillError `ERR_ADAPTER_KEYS` with every key of the file that names no layer of the model or does not fit it
  */
 export async function applyAdapter(
@@ -103,4 +104,20 @@ export async function applyAdapter(
 ): Promise<AppliedAdapter> {
   const { unet, text } = networks;
   return unwrap(await unet.engine.native.applyAdapter(file, weight, model, unet.id, text?.id));
+}
+
+/**
+ * {@link applyAdapter} where the conditioning is fixed, so that nothing can be done to the text encoders: the adapter must
+ * be one of the UNet alone. After an error the UNet may have been changed.
+ *
+ * @throws PotstillError `ERR_ADAPTER_INPUT` when it does something to a text encoder, or nothing to the UNet
+ */
+export async function applyUnetAdapter(adapter: WeightedAdapter, model: string, unet: Unet): Promise<void> {
+  const { unet: layers, leftOver } = await applyAdapter(adapter, model, { unet });
+  if (leftOver === 0 && layers > 0) return;
+  throw inputError('ERR_ADAPTER_INPUT', `changes ${layers} layers of the UNet and ${leftOver} of text encoders`, {
+    where: adapter.file,
+    remedy:
+      'The texts are encoded already, without it: give an adapter of the UNet alone, or draw with it (`sample --lora`).',
+  });
 }

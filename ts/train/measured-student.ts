@@ -1,6 +1,6 @@
 import { existsSync, statSync } from 'node:fs';
 import { join } from 'node:path';
-import { isAdapterFile } from '../adapter/index.ts';
+import { isAdapter } from '../adapter/index.ts';
 import { inputError } from '../errors.ts';
 
 /** Weights to be measured. */
@@ -21,7 +21,8 @@ export interface MeasuredStudent {
 export async function findStudent(path: string): Promise<MeasuredStudent> {
   const found = statSync(path, { throwIfNoEntry: false });
   const has = (...names: readonly string[]): boolean => existsSync(join(path, ...names));
-  if (found?.isFile() === true) return { folder: path, is: (await isAdapterFile(path)) ? 'adapter' : 'model' };
+  if (found !== undefined && (await isAdapter(path))) return { folder: path, is: 'adapter' };
+  if (found?.isFile() === true) return { folder: path, is: 'model' };
   if (has('unet', 'config.json')) return { folder: path, is: 'model' };
   if (has('config.json')) return { folder: path, is: 'unet' };
   const result = [['student', 'config.json'], ['student.safetensors']].find((names) => has(...names))?.[0];

@@ -2,7 +2,7 @@ import { ensureCache } from '../cache/index.ts';
 import { inputError } from '../errors.ts';
 import { requireModelMemory } from '../machine/index.ts';
 import { methodOf } from '../methods/index.ts';
-import { applyAdapter, componentFolder, loadEngine, openModel, Unet } from '../native/index.ts';
+import { applyUnetAdapter, componentFolder, loadEngine, openModel, Unet } from '../native/index.ts';
 import type { ResolvedRecipe } from '../recipe/index.ts';
 import { sourceOf } from './assemble.ts';
 import { placesOf, splitData, validationOf } from './held-out-data.ts';
@@ -54,7 +54,7 @@ export async function validate(recipe: ResolvedRecipe, options: ValidateOptions)
   const { prediction, schedule } = model;
   const unet = await Unet.open(engine, is === 'unet' ? folder : componentFolder(model, 'unet'));
   try {
-    if (is === 'adapter') await applyAdapter({ file: folder, weight: 1 }, recipe.student.model, { unet });
+    if (is === 'adapter') await applyUnetAdapter({ file: folder, weight: 1 }, recipe.student.model, unet);
     const method = methodOf(recipe.method);
     const parts = {
       student: { unet, prediction, schedule },

@@ -1,12 +1,13 @@
 //! Laying an adapter into a model's weights: all kinds of adapters, at no cost when the model runs.
 
-use potstill_engine::{Device, Tensor, Value, no_grad, ops};
+use potstill_engine::{Device, Tensor};
 use potstill_models::{Component, Params, to_file_layout, to_memory_layout};
 
 use crate::adapter::Adapter;
 use crate::error::{AdapterError, Result};
 use crate::matrix::Matrix;
 use crate::module::Module;
+use crate::product::times_transposed;
 
 /// Adds to a component's weights what an adapter does to it, `weight` times: computed in f64 and rounded once. Returns how
 /// many layers were changed.
@@ -61,19 +62,7 @@ fn delta_of(module: &Module) -> Result<Option<Matrix>> {
         return Ok(plain.delta());
     }
     let (up, down) = plain.factors()?;
-    let (rows, columns) = (up.rows, down.columns);
-    let value = |m: Matrix| {
-        let (rows, columns) = (m.rows, m.columns);
-        Ok::<_, AdapterError>(Value::constant(Tensor::from_vec(
-            m.values,
-            (rows, columns),
-            &Device::Cpu,
-        )?))
-    };
-    let (up, down) = (value(up)?, value(down.transposed())?);
-    let product = no_grad(|| ops::linear(&up, &down, None))?;
-    let values = product.tensor().flatten_all()?.to_vec1()?;
-    Ok(Some(Matrix { rows, columns, values }))
+    times_transposed(&up, &down.transposed()).map(Some)
 }
 
 fn changed(old: &[f32], delta: Matrix, magnitude: Option<&[f32]>, weight: f64) -> Vec<f32> {

@@ -6,19 +6,23 @@ use potstill_models::Component;
 use serde_json::{Value as Json, json};
 
 use crate::adapter::Adapter;
+use crate::error::Result;
 use crate::module::Module;
+use crate::norm::norm;
 
 /// Ranks, scales and norms of every layer and block, and what the file says that it was trained on.
 ///
 /// `norm` is the Frobenius norm of the scaled change, of a block the root of the sum of squares. A DoRA's is that of its
 /// direction's change, before the magnitude.
-#[must_use]
-pub fn report(adapter: &Adapter) -> Json {
+///
+/// # Errors
+/// When the arithmetic fails.
+pub fn report(adapter: &Adapter) -> Result<Json> {
     let mut modules = Vec::new();
     let mut blocks: BTreeMap<String, (usize, f64)> = BTreeMap::new();
     let mut kinds: BTreeMap<&str, usize> = BTreeMap::new();
     for (name, module) in &adapter.modules {
-        let norm = module.delta().map_or(0.0, |delta| delta.norm());
+        let norm = norm(module)?;
         let (count, square) = blocks.entry(block(module)).or_default();
         *count += 1;
         *square += norm * norm;
@@ -38,7 +42,7 @@ pub fn report(adapter: &Adapter) -> Json {
         .into_iter()
         .map(|(name, (modules, square))| json!({ "name": name, "modules": modules, "norm": square.sqrt() }))
         .collect();
-    json!({
+    Ok(json!({
         "kind": adapter.kind.name(),
         "dialect": adapter.dialect.name(),
         "dtype": adapter.dtype.name(),
@@ -47,7 +51,7 @@ pub fn report(adapter: &Adapter) -> Json {
         "modules": modules,
         "provenance": adapter.provenance(),
         "metadata": adapter.metadata,
-    })
+    }))
 }
 
 /// The block that a layer counts to: `unet.down_blocks.1`, `unet.mid_block`, `text_encoder.layers.3`.

@@ -6,12 +6,13 @@ use napi::Env;
 use napi::bindgen_prelude::Object;
 use napi_derive::napi;
 use potstill_adapters::{
-    Adapter, Dialect, Factors, Family, MergeInput, Resize, WriteOptions, merge, report, resize, scale, write_adapter,
+    Adapter, AdapterError, Dialect, Factors, Family, MergeInput, Resize, WriteOptions, merge, report, resize, scale,
+    write_adapter,
 };
 use potstill_io::Dtype;
 use potstill_models::PredictionKind;
 
-use crate::core::{OpError, run_job};
+use crate::core::{OpError, of_file, run_job};
 
 /// How an adapter is to be written, and for which model it is.
 #[napi(object)]
@@ -66,7 +67,8 @@ pub struct ResizedLayer {
 #[napi(ts_return_type = "Promise<Outcome<string>>", catch_unwind)]
 pub fn inspect_adapter(env: &Env, path: String, model: Option<String>) -> napi::Result<Object<'_>> {
     run_job(env, "adapter", move || {
-        Ok(report(&open(&path, model.as_deref())?).to_string())
+        let adapter = open(&path, model.as_deref())?;
+        Ok(report(&adapter).map_err(|error| of_file(error, &path))?.to_string())
     })
 }
 
@@ -74,7 +76,7 @@ pub fn inspect_adapter(env: &Env, path: String, model: Option<String>) -> napi::
 #[napi(ts_return_type = "Promise<Outcome<Array<string>>>", catch_unwind)]
 pub fn convert_adapter(env: &Env, path: String, out: String, target: AdapterTarget) -> napi::Result<Object<'_>> {
     run_job(env, "adapter", move || {
-        write(&open(&path, target.model.as_deref())?, &out, &target)
+        write(&open(&path, target.model.as_deref())?, &path, &out, &target)
     })
 }
 
@@ -90,8 +92,8 @@ pub fn scale_adapter(
 ) -> napi::Result<Object<'_>> {
     run_job(env, "adapter", move || {
         let mut adapter = open(&path, target.model.as_deref())?;
-        scale(&mut adapter, Factors { unet, text })?;
-        write(&adapter, &out, &target)
+        scale(&mut adapter, Factors { unet, text }).map_err(|error| of_file(error, &path))?;
+        write(&adapter, &path, &out, &target)
     })
 }
 
@@ -115,7 +117,7 @@ pub fn merge_adapters(
                 blocks: blocks.iter().map(|b| (b.block.clone(), weight * b.weight)).collect(),
             });
         }
-        write(&merge(inputs)?, &out, &target)
+        write(&merge(inputs)?, &out, &out, &target)
     })
 }
 
@@ -132,8 +134,8 @@ pub fn resize_adapter(
     run_job(env, "adapter", move || {
         let mut adapter = open(&path, target.model.as_deref())?;
         let rank = rank.map(|rank| rank as usize);
-        let layers = resize(&mut adapter, Resize { rank, energy })?;
-        write(&adapter, &out, &target)?;
+        let layers = resize(&mut adapter, Resize { rank, energy }).map_err(|error| of_file(error, &path))?;
+        write(&adapter, &path, &out, &target)?;
         let layers = layers.into_iter().map(|layer| ResizedLayer {
             name: layer.name,
             from: layer.from as u32,
@@ -144,13 +146,29 @@ pub fn resize_adapter(
     })
 }
 
-fn open(path: &str, model: Option<&str>) -> Result<Adapter, OpError> {
-    let family = model.map(|model| Family::of_model(Path::new(model))).transpose()?;
-    Ok(Adapter::open(Path::new(path), family.as_ref())?)
+/// Whether an adapter is at a path, rather than a model: by its keys, of a folder by peft's file names.
+#[napi(ts_return_type = "Promise<Outcome<boolean>>", catch_unwind)]
+pub fn is_adapter(env: &Env, path: String) -> napi::Result<Object<'_>> {
+    run_job(env, "adapter", move || {
+        Ok(potstill_adapters::is_adapter(Path::new(&path)))
+    })
 }
 
-fn write(adapter: &Adapter, out: &str, target: &AdapterTarget) -> Result<Vec<String>, OpError> {
-    let files = write_adapter(adapter, Path::new(out), &write_options(adapter, target)?)?;
+fn open(path: &str, model: Option<&str>) -> Result<Adapter, OpError> {
+    let family = model.map(|model| Family::of_model(Path::new(model))).transpose()?;
+    let adapter = Adapter::open(Path::new(path), family.as_ref());
+    adapter.map_err(|error| match (&error, model) {
+        (AdapterError::Keys { .. }, None) => {
+            OpError::from(error).remedy("If it is for a model of other widths or depth, name that model with --model.")
+        }
+        _ => error.into(),
+    })
+}
+
+/// Writes an adapter; `about` is the file that an error about one of its layers is about.
+fn write(adapter: &Adapter, about: &str, out: &str, target: &AdapterTarget) -> Result<Vec<String>, OpError> {
+    let files = write_adapter(adapter, Path::new(out), &write_options(adapter, target)?)
+        .map_err(|error| of_file(error, about))?;
     Ok(files.iter().map(|file| file.display().to_string()).collect())
 }
 

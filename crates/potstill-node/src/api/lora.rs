@@ -1,6 +1,5 @@
 //! LoRAs on UNets, to be trained, and adapters laid into weights.
 
-use std::collections::BTreeMap;
 use std::path::Path;
 
 use napi::Env;
@@ -13,7 +12,7 @@ use potstill_models::{Component, Params, PromptEncoder};
 
 use super::adapters::{AdapterTarget, write_options};
 use super::unet::{Parameter, UnetModule};
-use crate::core::{Engine, OpError, Result, State, id, read_tensors, write_tensors};
+use crate::core::{Engine, OpError, Result, State, id, of_file, read_tensors, write_tensors};
 
 /// A LoRA that is to be trained.
 #[napi(object)]
@@ -55,6 +54,8 @@ pub struct AppliedAdapter {
     pub unet: u32,
     /// Of the text encoders.
     pub text: u32,
+    /// Number of layers that it would change in networks that were not given.
+    pub left_over: u32,
 }
 
 #[napi]
@@ -127,8 +128,9 @@ impl Engine {
     #[napi(ts_return_type = "Promise<Outcome<undefined>>", catch_unwind)]
     pub fn save_lora_weights<'env>(&self, env: &'env Env, lora: f64, file: String) -> napi::Result<Object<'env>> {
         self.query(env, "saveWeights", move |state| {
-            let weights = state.get::<TrainedLora>(id(lora))?.params().to_tensors(DType::F32)?;
-            write_tensors(Path::new(&file), &weights, Dtype::F32, &BTreeMap::new())
+            let lora = state.get::<TrainedLora>(id(lora))?;
+            let weights = lora.params().to_tensors(DType::F32)?;
+            write_tensors(Path::new(&file), &weights, Dtype::F32, &lora.scales())
         })
     }
 
@@ -179,7 +181,12 @@ impl Engine {
                 let changed = apply(params, &adapter, component, weight);
                 changed.map(|count| count as u32).map_err(|error| of_file(error, &path))
             };
-            let mut applied = AppliedAdapter { unet: 0, text: 0 };
+            let all = adapter.modules.len() as u32;
+            let mut applied = AppliedAdapter {
+                unet: 0,
+                text: 0,
+                left_over: 0,
+            };
             if let Some(unet) = unet {
                 let module = state.get::<UnetModule>(id(unet))?;
                 applied.unet = lay(module.unet.params(), Component::Unet)?;
@@ -193,6 +200,7 @@ impl Engine {
                     applied.text += lay(encoder.params(), component)?;
                 }
             }
+            applied.left_over = all - applied.unet - applied.text;
             Ok(applied)
         })
     }
@@ -212,16 +220,4 @@ fn open(path: &str, model: &str) -> Result<Adapter> {
         Path::new(path),
         Some(&Family::of_model(Path::new(model))?),
     )?)
-}
-
-/// The error, with the file that it is about before the layer.
-fn of_file(error: potstill_adapters::AdapterError, path: &str) -> OpError {
-    let error = OpError::from(error);
-    match &error.place {
-        Some(layer) if layer != path => OpError {
-            place: Some(format!("{path}, {layer}")),
-            ..error
-        },
-        _ => error,
-    }
 }

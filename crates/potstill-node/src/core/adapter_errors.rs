@@ -13,7 +13,7 @@ impl From<AdapterError> for OpError {
                 let what = listed.strip_prefix(&format!("{place}: ")).unwrap_or(&listed);
                 Self::input("ERR_ADAPTER_KEYS", what)
                     .at(place)
-                    .remedy("If it is for a model of other widths or depth, name that model with --model.")
+                    .remedy("It is for another kind of model than this, or for one of other widths or depth.")
             }
             AdapterError::File { path, reason } => Self::input("ERR_ADAPTER_FILE", reason)
                 .at(path.display())
@@ -23,5 +23,17 @@ impl From<AdapterError> for OpError {
             AdapterError::Model(error) => error.into(),
             other => Self::input("ERR_ADAPTER", other),
         }
+    }
+}
+
+/// The error with the file that it is about before the layer that it names.
+pub fn of_file(error: AdapterError, path: &str) -> OpError {
+    match error {
+        AdapterError::Input { what, reason } => AdapterError::Input {
+            what: format!("{path}, {what}"),
+            reason,
+        }
+        .into(),
+        other => other.into(),
     }
 }

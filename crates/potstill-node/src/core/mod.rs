@@ -13,6 +13,7 @@ mod tape;
 mod tensor_file;
 mod values;
 
+pub use adapter_errors::of_file;
 pub use cancel::CancelToken;
 pub use engine::{Engine, Id, id};
 pub use error::{OpError, Result};
