@@ -6,6 +6,7 @@ import { makeTinyProject } from '../../test/support/tiny-project.ts';
 import { writeTinySdxl } from '../../test/support/tiny-sdxl.ts';
 import { loadEngine, scope } from '../native/index.ts';
 import { ensureCache } from './ensure-cache.ts';
+import { exportCache } from './export.ts';
 import { verifyCache } from './verify.ts';
 
 it("SDXL's cache holds pooled text, and its sizes are those of the views", async () => {
@@ -41,4 +42,8 @@ it("SDXL's cache holds pooled text, and its sizes are those of the views", async
     await verifyCache(recipe.cache.dir, { backend: 'wasm' }),
   ];
   expect([native.report.verdict, wasm.json]).toEqual(['ok', native.json]);
+
+  // Readers of the files layout give the width first: no prediction belongs to that.
+  const exported = await exportCache(recipe.cache.dir, join(project.folder, 'files'));
+  expect(exported).toMatchObject({ files: 6, otherTimeIds: 6, otherPredictions: [] });
 });

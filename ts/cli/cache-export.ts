@@ -29,16 +29,23 @@ export function configureExport(command: Command, context: Context): void {
 }
 
 function format(out: string, exported: ExportedCache): string {
-  const { teachers, files, latents } = exported;
+  const { teachers, files, latents, otherPredictions } = exported;
   const left: readonly [count: number, what: string][] = [
     [exported.unnamedImages, 'images are called by their digests: name their folder with --images'],
     [exported.flippedSamples, 'samples of mirrored views: a reader knows an image by its name alone'],
     [exported.repeatedSamples, 'samples of an image and size that has a sample already: with another caption or crop'],
     [exported.uncondPredictions, 'unconditional predictions: a file holds one prediction'],
     [latents, 'latents: readers encode the images themselves'],
+    [
+      exported.otherTimeIds,
+      'samples of SDXL predicted with another size conditioning (time_ids) than readers give, [W, H, 0, 0, W, H]: do not mix the two',
+    ],
   ];
   return [
     `${out}: ${files} files of ${teachers.length} ${teachers.length === 1 ? 'teacher' : 'teachers'} (${teachers.join(', ')})`,
     ...left.filter(([count]) => count > 0).map(([count, what]) => `  not as it was: ${count} ${what}`),
+    ...otherPredictions.map(
+      (id) => `  not told but in the metadata: ${id} does not predict the noise, which readers take a prediction for`,
+    ),
   ].join('\n');
 }

@@ -603,8 +603,11 @@ fn caches_made_with_torch_are_read_and_recognised() {
 
 mod common;
 
-use common::{build_cache, build_cache_of, latents_plan, latents_plan_of};
-use potstill_cache::{CacheReader, ComponentId, Digest32, ExportOptions, Exported, PredictionKind, export_files};
+use common::{build_cache, build_cache_of, build_cache_with, latents_plan, latents_plan_of};
+use potstill_cache::{
+    CacheReader, ComponentId, Digest32, ExportOptions, Exported, PredictionKind, export_files, sha256,
+};
+use potstill_noise::View;
 
 fn export(cache: &Path, out: &Path, image_ids: &BTreeMap<Digest32, Vec<String>>) -> Result<Exported, CacheError> {
     let reader = CacheReader::open(Box::new(FolderSource::new(cache)), None).unwrap();
@@ -634,6 +637,8 @@ fn an_exported_cache_verifies_and_says_what_was_left_out() {
             repeated_samples: 0,
             uncond_predictions: 2 * 42 * 4,
             latents: 42,
+            other_predictions: Vec::new(),
+            other_time_ids: 0,
         }
     );
     let report = report(out.path());
@@ -669,6 +674,47 @@ fn an_exported_cache_verifies_and_says_what_was_left_out() {
     entry.write(&out.path().join("food")).unwrap();
     let found = codes_of(&self::report(out.path()));
     assert_eq!(found, ["food seed-mismatch", "food timestep-mismatch"]);
+}
+
+/// What readers of the layout assume of a teacher is not so of every one.
+#[test]
+fn an_export_says_what_readers_would_take_for_something_else() {
+    let (cache, out) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let mut latents = latents_plan(40);
+    // Not square: what potstill gives SDXL, [H, W, …], is not what readers give.
+    let wide: Vec<_> = latents.views.split_off(40);
+    latents.views.extend(wide.into_iter().map(|mut view| {
+        view.view.flipped = false;
+        view
+    }));
+    build_cache_with(cache.path(), PredictionKind::V, latents, |plan, latents| {
+        let ids = |view: &View| [view.height, view.width, 0, 0, view.height, view.width].map(f64::from);
+        plan.time_ids = Some(latents.views.iter().map(|shown| ids(&shown.view)).collect());
+    });
+    let exported = export(cache.path(), out.path(), &BTreeMap::new()).unwrap();
+    assert_eq!(exported.other_predictions, ["animals", "food"]);
+    assert_eq!(exported.other_time_ids, 2);
+    // Held against the noise, the predictions of a v-teacher would be findings.
+    let found = report(out.path());
+    assert_eq!(
+        codes_of(&found),
+        ["animals predictions-unjudged", "food predictions-unjudged"]
+    );
+    assert_eq!(found.findings[0].found, "predictions of v in 168 of 168 entries");
+    assert!(found.statistics.iter().all(|statistics| statistics.bands.is_empty()));
+
+    let image = latents_plan(40).views[40].image.to_string();
+    let path = format!("food/{}", FilesName::of(&image, 256, 128, "1").file());
+    let source = FolderSource::new(out.path());
+    let mut entry = FilesEntry::read(&source, &path).unwrap();
+    let plan = fs::read(cache.path().join("teachers/food/plan.json")).unwrap();
+    assert_eq!(entry.metadata["potstill.plan"], sha256(&plan).to_string());
+    assert_eq!(entry.metadata["potstill.time_ids"], "128,256,0,0,128,256");
+    entry
+        .metadata
+        .insert("potstill.prediction".to_owned(), "noise".to_owned());
+    entry.write(&out.path().join("food")).unwrap();
+    assert!(codes_of(&report(out.path())).contains(&"food metadata-mismatch".to_owned()));
 }
 
 #[test]

@@ -9,10 +9,11 @@ use potstill_io::{Dtype, IoError};
 use super::entry::FilesEntry;
 use super::name::{DOWNSCALE, FilesName, MAX_SIDE};
 use super::rule::DrawRule;
+use super::teacher::{TeacherFacts, assumed_time_ids};
 use crate::component::ComponentId;
 use crate::digest::Digest32;
 use crate::error::CacheError;
-use crate::plan::{PredictionField, StorageDtype, TeacherPlan};
+use crate::plan::{Plan, PredictionField, PredictionKind, StorageDtype, TeacherPlan};
 use crate::reader::CacheReader;
 use crate::verify::Progress;
 
@@ -46,13 +47,17 @@ pub struct Exported {
     pub uncond_predictions: u64,
     /// Latents.
     pub latents: u64,
+    /// Teachers that predict something else than the noise, which readers take a prediction for.
+    pub other_predictions: Vec<String>,
+    /// Samples of SDXL that were predicted with another size conditioning than readers give, [W, H, 0, 0, W, H].
+    pub other_time_ids: u64,
 }
 
 /// Writes the conditional predictions of all teachers of a cache as files, `out/{teacher}/{sha1}_{W}x{H}.safetensors`.
 ///
 /// Draw k of an image has the version `1` when k is 0, else `1.k`. Noise is made from its seed and rounded as the
 /// predictions are. Metadata say of which image, view and draw a file is, so that verification can make its seed, noise and
-/// timestep anew.
+/// timestep anew, and of the teacher what it predicts, its plan's digest and the size conditioning.
 ///
 /// # Errors
 /// [`CacheError`] of the cache; [`CacheError::Entry`] when a teacher's folder in `out` is not empty, or a picture is larger
@@ -73,17 +78,21 @@ pub fn export_files(cache: &CacheReader, out: &Path, options: &ExportOptions<'_>
             exported.uncond_predictions += plan.samples.len() as u64 * u64::from(plan.draws);
         }
         if plan.fields.contains(&PredictionField::Cond) {
-            todo.push((id, plan, samples(cache, plan, options, &mut exported)?));
+            if plan.prediction != PredictionKind::Epsilon {
+                exported.other_predictions.push(id.clone());
+            }
+            let digest = Plan::Teacher(TeacherPlan::clone(plan)).digest()?;
+            todo.push((id, plan, digest, samples(cache, plan, options, &mut exported)?));
         }
     }
     let total = todo
         .iter()
-        .map(|(_, plan, samples)| samples.len() as u64 * u64::from(plan.draws))
+        .map(|(_, plan, _, samples)| samples.len() as u64 * u64::from(plan.draws))
         .sum();
-    for (id, plan, samples) in &todo {
+    for (id, plan, digest, samples) in &todo {
         for sample in samples {
             for draw in 0..plan.draws {
-                let entry = entry(cache, id, plan, sample, draw)?;
+                let entry = entry(cache, id, (plan, *digest), sample, draw)?;
                 entry.write(&out.join(id))?;
                 exported.files += 1;
                 if let Some(progress) = options.progress {
@@ -124,7 +133,7 @@ fn samples(
 ) -> Result<Vec<Sample>, CacheError> {
     let views = &cache.latents_plan().views;
     let (mut kept, mut taken, mut unnamed) = (Vec::new(), BTreeSet::new(), BTreeSet::new());
-    let (mut flipped, mut repeated) = (0, 0);
+    let (mut flipped, mut repeated, mut conditioned) = (0, 0, 0);
     for (index, &(view, _)) in plan.samples.iter().enumerate() {
         let shown = &views[view as usize];
         let (width, height) = (shown.view.width, shown.view.height);
@@ -158,10 +167,14 @@ fn samples(
             }
         }
         repeated += u64::from(!new);
+        let time_ids = plan.time_ids.as_ref().and_then(|ids| ids.get(view as usize));
+        let is_other = time_ids.is_some_and(|&ids| ids != assumed_time_ids(width, height));
+        conditioned += u64::from(new && is_other);
     }
     // Of every teacher the same samples, or nearly so: the most that any has.
     exported.flipped_samples = exported.flipped_samples.max(flipped);
     exported.repeated_samples = exported.repeated_samples.max(repeated);
+    exported.other_time_ids = exported.other_time_ids.max(conditioned);
     exported.unnamed_images = exported.unnamed_images.max(unnamed.len() as u64);
     Ok(kept)
 }
@@ -169,7 +182,7 @@ fn samples(
 fn entry(
     cache: &CacheReader,
     id: &str,
-    plan: &TeacherPlan,
+    (plan, digest): (&TeacherPlan, Digest32),
     sample: &Sample,
     draw: u32,
 ) -> Result<FilesEntry, CacheError> {
@@ -197,7 +210,13 @@ fn entry(
         base_seed: plan.noise.base_seed,
         timesteps: plan.timesteps,
     };
+    let teacher = TeacherFacts {
+        prediction: plan.prediction,
+        plan: digest,
+        time_ids: plan.time_ids.as_ref().and_then(|ids| ids.get(view as usize).copied()),
+    };
     let mut metadata = BTreeMap::from(rule.to_metadata());
+    metadata.extend(teacher.to_metadata());
     for (key, value) in [
         ("image_id", sample.image_id.as_str()),
         ("teacher_id", id),

@@ -7,6 +7,7 @@ mod export;
 mod name;
 mod origin;
 mod rule;
+mod teacher;
 #[cfg(feature = "fs")]
 mod write;
 
@@ -21,6 +22,7 @@ pub use origin::{NoiseOrigin, NoiseSource};
 pub(crate) use entry::{HIDDEN_STATES, Loaded, NOISE, POOLED, PREDICTION, Problem, SEED, TIMESTEP, load, problems};
 pub(crate) use name::teacher_seed;
 pub(crate) use rule::DrawRule;
+pub(crate) use teacher::{PREDICTION_KIND, prediction_kind};
 
 /// The entries of the folders of a cache in the files layout: teachers by folder (empty for the one that was named itself),
 /// each with its entries in the order of their names. Empty when this is no such cache.

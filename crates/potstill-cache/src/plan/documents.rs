@@ -207,6 +207,22 @@ pub enum PredictionKind {
     Flow,
 }
 
+impl PredictionKind {
+    /// All of them.
+    pub(crate) const ALL: [Self; 4] = [Self::Epsilon, Self::V, Self::X0, Self::Flow];
+
+    /// Its name in plans.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Epsilon => "epsilon",
+            Self::V => "v",
+            Self::X0 => "x0",
+            Self::Flow => "flow",
+        }
+    }
+}
+
 /// The noise schedule.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]

@@ -12,9 +12,10 @@ use super::report::{ComponentReport, Findings, Kind, Level, NoiseShare, Place, P
 use super::{VerifyOptions, kinds, map};
 use crate::digest::Digest32;
 use crate::files::{
-    DrawRule, FilesName, HIDDEN_STATES, Loaded, NOISE, NoiseOrigin, POOLED, PREDICTION, Problem, SEED, TIMESTEP,
-    files_path, files_seed, load, problems, teacher_seed,
+    DrawRule, FilesName, HIDDEN_STATES, Loaded, NOISE, NoiseOrigin, POOLED, PREDICTION, PREDICTION_KIND, Problem, SEED,
+    TIMESTEP, files_path, files_seed, load, prediction_kind, problems, teacher_seed,
 };
+use crate::plan::PredictionKind;
 use crate::source::Source;
 
 /// Timesteps of Stable Diffusion's schedules.
@@ -59,6 +60,8 @@ struct Facts {
     seeding: Seeding,
     /// The draw of a potstill cache that the file says it is.
     rule: Option<DrawRule>,
+    /// What the teacher predicts, by what the file says.
+    predicts: PredictionKind,
     row: Option<Row>,
 }
 
@@ -140,7 +143,7 @@ pub(super) fn verify<S: Source + ?Sized>(
             let timesteps = check_timesteps(folder, facts, range, findings);
             let noise = check_noise(folder, facts, findings);
             let seeds = check_seeding(folder, facts, folders.len(), findings);
-            let rows: Vec<Row> = facts.iter().filter_map(|facts| facts.row).collect();
+            let rows = check_predictions(folder, facts, findings);
             judge(&FilePredictions { source, folder }, &rows, findings);
             statistics.push(TeacherStatistics {
                 component: folder.id().to_owned(),
@@ -292,6 +295,7 @@ fn look_inside(
         origin,
         seeding,
         rule: DrawRule::of_metadata(loaded.header.metadata()),
+        predicts: prediction_kind(loaded.header.metadata()).unwrap_or(PredictionKind::Epsilon),
         row,
     })
 }
@@ -313,6 +317,18 @@ fn check_metadata(loaded: &Loaded, folder: &Folder<'_>, name: &FilesName, at: &m
     {
         let expected = format!("teacher_id {teacher}, as the folder's name says");
         at.add(&kinds::METADATA_MISMATCH, "", expected, format!("teacher_id {said}"));
+    }
+    if prediction_kind(metadata).is_none() {
+        let expected = format!(
+            "a {PREDICTION_KIND} among {}",
+            PredictionKind::ALL.map(PredictionKind::name).join(", ")
+        );
+        at.add(
+            &kinds::METADATA_MISMATCH,
+            "",
+            expected,
+            of(PREDICTION_KIND).unwrap_or_default(),
+        );
     }
     let Some(image) = of("image_id") else {
         return Seeding::Unknown;
@@ -680,6 +696,30 @@ fn check_noise(folder: &Folder<'_>, facts: &[Facts], findings: &mut Findings) ->
         .collect();
     shares.sort_by(|a, b| b.entries.cmp(&a.entries).then_with(|| a.noise.cmp(&b.noise)));
     shares
+}
+
+/// The predictions that can be held against their noise: not those that, by what their files say, are of something else.
+fn check_predictions(folder: &Folder<'_>, facts: &[Facts], findings: &mut Findings) -> Vec<Row> {
+    let (of_noise, others): (Vec<&Facts>, Vec<&Facts>) = facts
+        .iter()
+        .partition(|facts| facts.predicts == PredictionKind::Epsilon);
+    if let Some(first) = others.first() {
+        let found = format!(
+            "predictions of {} in {} of {} entries",
+            first.predicts.name(),
+            others.len(),
+            facts.len()
+        );
+        let expected = "predictions of the noise, which readers of the layout take them for";
+        findings.add(
+            folder.id(),
+            &kinds::PREDICTIONS_UNJUDGED,
+            Place::default(),
+            expected,
+            found,
+        );
+    }
+    of_noise.iter().filter_map(|facts| facts.row).collect()
 }
 
 fn count(facts: &[Facts], seeding: Seeding) -> usize {

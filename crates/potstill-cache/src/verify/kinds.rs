@@ -117,6 +117,9 @@ kinds! {
         "train on this teacher alone: others would have other noise";
     /// An entry with another draw than the other teachers'.
     DRAW_DIFFERS = "draws-differ", Error, true, "build the entry again for the teachers that differ";
+    /// Predictions of something else than the noise, which nobody can judge without the latents.
+    PREDICTIONS_UNJUDGED = "predictions-unjudged", Warning, true,
+        "train with them only a student that predicts the same; verify the cache that they were exported from, which has the latents";
     /// Teachers with other text for the same entries.
     TEXT_DIFFERS = "text-differs", Warning, true,
         "unless the teachers were meant to read the captions with encoders of their own, build them with one (model.text_encoder_id)";

@@ -192,6 +192,16 @@ pub fn build_cache(cache: &Path, prediction_kind: PredictionKind) {
 
 /// The same on other latents.
 pub fn build_cache_of(cache: &Path, prediction_kind: PredictionKind, latents: LatentsPlan) {
+    build_cache_with(cache, prediction_kind, latents, |_, _| {});
+}
+
+/// The same with a change to the teachers' plans.
+pub fn build_cache_with(
+    cache: &Path,
+    prediction_kind: PredictionKind,
+    latents: LatentsPlan,
+    change: impl Fn(&mut TeacherPlan, &LatentsPlan),
+) {
     let text = text_plan();
     build(cache, &Plan::Latents(latents.clone()), &mut |_, _, record, n| {
         latent(record, n)
@@ -200,7 +210,9 @@ pub fn build_cache_of(cache: &Path, prediction_kind: PredictionKind, latents: La
         normals(record + field.len() as u64, n)
     });
     for id in ["animals", "food"] {
-        build_teacher(cache, &teacher_plan(id, prediction_kind, &latents, &text));
+        let mut plan = teacher_plan(id, prediction_kind, &latents, &text);
+        change(&mut plan, &latents);
+        build_teacher(cache, &plan);
     }
 }
 

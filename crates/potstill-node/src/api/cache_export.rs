@@ -39,6 +39,10 @@ pub struct ExportedCache {
     pub uncond_predictions: f64,
     /// Latents.
     pub latents: f64,
+    /// Teachers that predict something else than the noise.
+    pub other_predictions: Vec<String>,
+    /// Samples of SDXL that were predicted with another size conditioning than readers give.
+    pub other_time_ids: f64,
 }
 
 /// Writes a cache in the files layout. Progress counts files.
@@ -75,6 +79,8 @@ pub fn export_cache<'env>(
             repeated_samples: exported.repeated_samples as f64,
             uncond_predictions: exported.uncond_predictions as f64,
             latents: exported.latents as f64,
+            other_predictions: exported.other_predictions,
+            other_time_ids: exported.other_time_ids as f64,
         })
     })
 }
