@@ -297,6 +297,55 @@ fn noise_is_recognised_whoever_made_it() {
     }
 }
 
+/// The clean cache with each entry of the teacher `food` changed, and its noise as it was before any rounding.
+fn with_other_food(change: impl Fn(&mut FilesEntry)) -> Report {
+    damaged(|cache| {
+        for image in 0..IMAGES {
+            rewrite(cache, "food", image, |entry| {
+                entry.noise = sample(&TORCH, "food", image).noise;
+                change(entry);
+            });
+        }
+    })
+}
+
+#[test]
+fn the_same_draw_stored_otherwise_is_no_other_draw() {
+    for dtype in [Dtype::F32, Dtype::Bf16] {
+        let report = with_other_food(|entry| entry.dtype = dtype);
+        // What was encoded cannot be made anew, so its bytes are compared.
+        assert_eq!(codes_of(&report), ["food text-differs"], "{dtype:?}");
+    }
+    let other_cpu = with_other_food(|entry| {
+        entry.dtype = Dtype::F32;
+        TorchGenerator::new(entry.seed).randn_libm_class(&mut entry.noise);
+    });
+    assert_eq!(other_cpu.provenance[1].noise[0].noise, "torch-cpu-default");
+    assert_eq!(codes_of(&other_cpu), ["food text-differs"]);
+}
+
+#[test]
+fn noise_drawn_in_another_precision_is_a_warning_and_by_another_generator_an_error() {
+    let rounded = with_other_food(|entry| {
+        let bytes = potstill_io::f32_to_bytes(&entry.noise, Dtype::Bf16).unwrap();
+        Dtype::Bf16.to_f32_into(&bytes, &mut entry.noise).unwrap();
+    });
+    assert_eq!(codes_of(&rounded), ["food draws-rounded"]);
+    assert_eq!(rounded.verdict, Verdict::Ok);
+    assert_eq!(
+        rounded.findings[0].found,
+        "by torch-cpu-avx2, rounded to bf16 in 40 of 40 entries"
+    );
+    let philox = with_other_food(|entry| Generator::Philox.fill_noise(entry.seed, &mut entry.noise));
+    assert_eq!(philox.counts["food"]["draws-differ"], IMAGES as u64);
+    let finding = philox.findings.iter().find(|f| f.code == "draws-differ").unwrap();
+    assert!(
+        finding.expected.contains("noise by torch-cpu-avx2, as animals has"),
+        "{finding:?}"
+    );
+    assert!(finding.found.ends_with("noise by philox"), "{finding:?}");
+}
+
 #[test]
 fn unknown_provenance_is_a_warning_and_no_error() {
     let unknown = Maker {

@@ -3,6 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use potstill_io::Dtype;
 use potstill_noise::Mt19937;
 
 use super::judge::{Predictions, judge};
@@ -12,8 +13,8 @@ use super::report::{ComponentReport, Findings, Kind, Level, NoiseShare, Place, P
 use super::{VerifyOptions, kinds, map};
 use crate::digest::Digest32;
 use crate::files::{
-    DrawRule, FilesName, HIDDEN_STATES, Loaded, NOISE, NoiseOrigin, POOLED, PREDICTION, PREDICTION_KIND, Problem, SEED,
-    TIMESTEP, files_path, files_seed, load, prediction_kind, problems, teacher_seed,
+    DrawRule, FilesName, HIDDEN_STATES, Loaded, NOISE, NoiseOrigin, NoiseSource, POOLED, PREDICTION, PREDICTION_KIND,
+    Problem, SEED, TIMESTEP, files_path, files_seed, load, prediction_kind, problems, teacher_seed,
 };
 use crate::plan::PredictionKind;
 use crate::source::Source;
@@ -53,6 +54,7 @@ struct Facts {
     seed: u64,
     timestep: i64,
     noise: Digest32,
+    noise_dtype: Dtype,
     text: Digest32,
     /// Dtypes and shapes of all floats, in words.
     form: String,
@@ -63,6 +65,32 @@ struct Facts {
     /// What the teacher predicts, by what the file says.
     predicts: PredictionKind,
     row: Option<Row>,
+}
+
+/// Noise that other teachers' is compared with.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Noise {
+    /// What a generator makes of the seed: the same draw however it is stored, and on whichever class of CPUs it was made.
+    Made(NoiseSource),
+    /// Of no known generator: the very bytes.
+    Stored(Digest32),
+}
+
+impl Facts {
+    fn draw(&self) -> (u64, i64, Noise) {
+        let noise = match self.origin.map(|origin| origin.source) {
+            Some(NoiseSource::TorchAvx2 | NoiseSource::TorchDefault) => Noise::Made(NoiseSource::TorchAvx2),
+            Some(source) => Noise::Made(source),
+            None => Noise::Stored(self.noise),
+        };
+        (self.seed, self.timestep, noise)
+    }
+
+    /// Whether the noise was drawn in bf16; unknown where it is stored so.
+    fn was_rounded(&self) -> Option<bool> {
+        let origin = self.origin.filter(|_| self.noise_dtype != Dtype::Bf16)?;
+        Some(origin.bf16)
+    }
 }
 
 /// What a seed was made from.
@@ -268,10 +296,10 @@ fn look_inside(
     let (noise_info, noise_bytes) = loaded.tensor(NOISE)?;
     let (seed, timestep) = (loaded.integer(SEED)? as u64, loaded.integer(TIMESTEP)?);
     let (mut origin, mut row) = (None, None);
-    if level >= Level::Determinism && finite {
+    if level >= Level::Determinism {
         let (noise, prediction) = (loaded.floats(NOISE)?, loaded.floats(PREDICTION)?);
         origin = NoiseOrigin::recognise(seed, &noise, noise_info.dtype);
-        row = Some(Row {
+        row = finite.then(|| Row {
             record: entry as u64,
             timestep: u32::try_from(timestep).unwrap_or(0).min(TIMESTEPS - 1),
             values: noise.len() as u32,
@@ -290,6 +318,7 @@ fn look_inside(
         seed,
         timestep,
         noise: hash(&[noise_bytes]),
+        noise_dtype: noise_info.dtype,
         text: hash(&[HIDDEN_STATES, POOLED].map(|tensor| loaded.tensor(tensor).map_or(&[][..], |(_, bytes)| bytes))),
         form: format!("{PREDICTION} {prediction}, {NOISE} {noise}, {HIDDEN_STATES} {states}, {POOLED} {pooled}"),
         origin,
@@ -477,17 +506,18 @@ fn compare_teachers(folders: &[Folder<'_>], facts: &[Vec<Facts>], findings: &mut
         shared: u64,
         seeds: u64,
         texts: u64,
+        /// The same draws, in another precision.
+        rounded: Vec<(&'a Facts, &'a Facts)>,
         /// By entry: the facts, and a teacher whose draw most have.
         draws: Vec<(&'a Facts, usize, &'a Facts)>,
         other: usize,
     }
     let mut differences: Vec<Differences<'_>> = folders.iter().map(|_| Differences::default()).collect();
     for shared in entries.values().filter(|shared| shared.len() > 1) {
-        let draw = |facts: &Facts| (facts.seed, facts.timestep, facts.noise);
-        let Some(usual) = most_common(shared.iter().map(|(_, facts)| draw(facts))) else {
+        let Some(usual) = most_common(shared.iter().map(|(_, facts)| facts.draw())) else {
             continue;
         };
-        let Some(&(owner, model)) = shared.iter().find(|(_, facts)| draw(facts) == usual) else {
+        let Some(&(owner, model)) = shared.iter().find(|(_, facts)| facts.draw() == usual) else {
             continue;
         };
         for &(index, facts) in shared {
@@ -499,8 +529,12 @@ fn compare_teachers(folders: &[Folder<'_>], facts: &[Vec<Facts>], findings: &mut
             own.other = owner;
             own.seeds += u64::from(facts.seed != model.seed);
             own.texts += u64::from(facts.text != model.text);
-            if draw(facts) != usual {
+            if facts.draw() != usual {
                 own.draws.push((facts, owner, model));
+            } else if let (Some(here), Some(there)) = (facts.was_rounded(), model.was_rounded())
+                && here != there
+            {
+                own.rounded.push((facts, model));
             }
         }
     }
@@ -510,6 +544,7 @@ fn compare_teachers(folders: &[Folder<'_>], facts: &[Vec<Facts>], findings: &mut
             shared,
             seeds,
             texts,
+            rounded,
             draws,
             other,
         } = differences;
@@ -528,15 +563,21 @@ fn compare_teachers(folders: &[Folder<'_>], facts: &[Vec<Facts>], findings: &mut
             }
             let same = facts.seed == model.seed && facts.timestep == model.timestep;
             let text = |facts: &Facts| {
-                let noise = if same {
-                    format!(", noise {}", facts.noise)
-                } else {
-                    String::new()
+                let noise = match facts.origin {
+                    _ if !same => String::new(),
+                    Some(origin) => format!(", noise by {origin}"),
+                    None => format!(", noise {}", facts.noise),
                 };
                 format!("seed {}, timestep {}{noise}", facts.seed, facts.timestep)
             };
             let expected = format!("{}, as {} has", text(model), folders[owner].id());
             add(folder, facts, &kinds::DRAW_DIFFERS, expected, text(facts), findings);
+        }
+        if let Some((own, model)) = rounded.first() {
+            let by = |facts: &Facts| facts.origin.map(|origin| origin.to_string()).unwrap_or_default();
+            let expected = format!("noise by {}, as {} has", by(model), folders[other].id());
+            let found = format!("by {} in {} of {shared} entries", by(own), rounded.len());
+            findings.add(folder.id(), &kinds::DRAWS_ROUNDED, nowhere, expected, found);
         }
         if texts > 0 {
             let expected = format!("the encoded captions of {}", folders[other].id());

@@ -117,6 +117,9 @@ kinds! {
         "train on this teacher alone: others would have other noise";
     /// An entry with another draw than the other teachers'.
     DRAW_DIFFERS = "draws-differ", Error, true, "build the entry again for the teachers that differ";
+    /// The same draws as the other teachers', drawn in another precision.
+    DRAWS_ROUNDED = "draws-rounded", Warning, false,
+        "the noise differs by rounding alone; for the very same, build the teachers in one precision (teacher.use_bf16)";
     /// Predictions of something else than the noise, which nobody can judge without the latents.
     PREDICTIONS_UNJUDGED = "predictions-unjudged", Warning, true,
         "train with them only a student that predicts the same; verify the cache that they were exported from, which has the latents";
