@@ -11,7 +11,7 @@ use std::sync::Arc;
 use potstill_io::{Dtype, Header, IoError, TensorSpec, create_dir_durably, f32_to_bytes, layout_header, write_atomic};
 
 use crate::canonical::sha256;
-use crate::component::{ComponentId, LOCK_FILE, PLAN_FILE, SEAL_FILE, shard_file};
+use crate::component::{ComponentId, LOCK_FILE, PLAN_FILE, SEAL_FILE, TEMPORARY_PREFIX, shard_file};
 use crate::digest::Digest32;
 use crate::error::CacheError;
 use crate::folder::FolderSource;
@@ -22,9 +22,6 @@ use crate::reader::{read_plan, read_references, read_seal};
 use crate::seal::{Dependencies, Seal, ShardInfo};
 use crate::source::SourceError;
 use crate::verify::{ShardProblem, hash_shard, read_header};
-
-/// Beginning of the names of temporary files, as `potstill_io::write_atomic` gives them.
-pub(crate) const TEMPORARY_PREFIX: &str = ".potstill-";
 
 /// How far a component is built.
 #[derive(Debug, Clone, PartialEq)]

@@ -9,6 +9,8 @@ use crate::error::CacheError;
 pub const PLAN_FILE: &str = "plan.json";
 /// Name of a component's seal in its folder.
 pub const SEAL_FILE: &str = "seal.json";
+/// Begins the names of what is not finished, as `potstill_io::write_atomic` gives them to temporary files.
+pub(crate) const TEMPORARY_PREFIX: &str = ".potstill-";
 /// Name of the file that a build locks in the component's folder. It locks nobody out by being there, so it may stay.
 pub(crate) const LOCK_FILE: &str = ".potstill-build.lock";
 /// Longest teacher id: it is a folder's name and stands in messages.

@@ -725,6 +725,78 @@ fn an_exported_cache_verifies_and_says_what_was_left_out() {
     assert_eq!(found, ["food seed-mismatch", "food timestep-mismatch"]);
 }
 
+/// The layout has no list of its files: half an export would be taken for a whole one.
+#[test]
+fn a_stopped_export_leaves_nothing_that_looks_like_one() {
+    let (cache, out) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    build_cache(cache.path(), PredictionKind::Epsilon);
+    // Cut off where it stands, as by a kill: nothing is in its place, and what was written is no cache.
+    let kept = tempfile::tempdir().unwrap();
+    let looked = std::sync::atomic::AtomicBool::new(false);
+    let progress = |done: u64, total: u64| {
+        if done < total {
+            return;
+        }
+        looked.store(true, std::sync::atomic::Ordering::Relaxed);
+        copy_folder(out.path(), kept.path());
+        for teacher in ["animals", "food"] {
+            assert!(!out.path().join(teacher).exists());
+        }
+        let options = VerifyOptions {
+            level: Level::Structure,
+            progress: None,
+        };
+        let half = verify(&FolderSource::new(out.path()), &options);
+        assert!(matches!(half, Err(CacheError::NoCache)), "{half:?}");
+        let second = export(cache.path(), out.path(), &BTreeMap::new());
+        assert!(matches!(second, Err(CacheError::Busy { .. })), "{second:?}");
+    };
+    let reader = CacheReader::open(Box::new(FolderSource::new(cache.path())), None).unwrap();
+    let image_ids = BTreeMap::new();
+    let options = ExportOptions {
+        image_ids: &image_ids,
+        progress: Some(&progress),
+    };
+    export_files(&reader, out.path(), &options).unwrap();
+    assert!(looked.into_inner());
+    // The next call goes on from what a killed one left, and leaves nothing else.
+    export(cache.path(), kept.path(), &image_ids).unwrap();
+    for folder in [out.path(), kept.path()] {
+        let mut names: Vec<_> = fs::read_dir(folder)
+            .unwrap()
+            .map(|entry| entry.unwrap().file_name())
+            .collect();
+        names.sort();
+        assert_eq!(names, ["animals", "food"]);
+        assert_eq!(codes_of(&report(folder)), [""; 0]);
+    }
+    // One that fails takes its folders with it.
+    let failed = tempfile::tempdir().unwrap();
+    let shard = cache.path().join("teachers/food/shard-00000.safetensors");
+    let length = fs::metadata(&shard).unwrap().len();
+    fs::File::options()
+        .write(true)
+        .open(&shard)
+        .unwrap()
+        .set_len(length - 8)
+        .unwrap();
+    export(cache.path(), failed.path(), &image_ids).unwrap_err();
+    assert_eq!(fs::read_dir(failed.path()).unwrap().count(), 0);
+}
+
+fn copy_folder(from: &Path, to: &Path) {
+    fs::create_dir_all(to).unwrap();
+    for entry in fs::read_dir(from).unwrap() {
+        let entry = entry.unwrap();
+        let place = to.join(entry.file_name());
+        if entry.file_type().unwrap().is_dir() {
+            copy_folder(&entry.path(), &place);
+        } else {
+            fs::copy(entry.path(), place).unwrap();
+        }
+    }
+}
+
 /// What readers of the layout assume of a teacher is not so of every one.
 #[test]
 fn an_export_says_what_readers_would_take_for_something_else() {

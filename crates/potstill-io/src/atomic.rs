@@ -63,6 +63,19 @@ pub fn create_dir_durably(path: &Path) -> Result<(), IoError> {
     )
 }
 
+/// Gives a folder another name on the same drive, and makes it durable. There must be nothing of that name.
+///
+/// # Errors
+/// [`IoError::System`] naming the new place.
+pub fn rename_durably(from: &Path, to: &Path) -> Result<(), IoError> {
+    fs::rename(from, to).map_err(IoError::system("rename the finished folder to", to))?;
+    sync_folder(
+        to.parent()
+            .filter(|p| !p.as_os_str().is_empty())
+            .unwrap_or(Path::new(".")),
+    )
+}
+
 fn sync_folder(folder: &Path) -> Result<(), IoError> {
     // Windows opens no folder as a file; NTFS journals the rename itself.
     if cfg!(unix) {

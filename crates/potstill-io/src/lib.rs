@@ -26,7 +26,7 @@ pub use header::{Header, MAX_HEADER_BYTES, MAX_RANK, TensorInfo, header_length};
 pub use layout::{TensorSpec, layout_header};
 
 #[cfg(feature = "fs")]
-pub use atomic::{create_dir_durably, write_atomic};
+pub use atomic::{create_dir_durably, rename_durably, write_atomic};
 #[cfg(feature = "fs")]
 pub use file::{SafetensorsFile, TensorView, TensorWrite, write_safetensors};
 

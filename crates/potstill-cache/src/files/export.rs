@@ -4,11 +4,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::Path;
 
-use potstill_io::{Dtype, IoError};
+use potstill_io::{Dtype, IoError, create_dir_durably};
 
 use super::entry::FilesEntry;
 use super::name::{DOWNSCALE, FilesName, MAX_SIDE};
 use super::rule::DrawRule;
+use super::stage::Stage;
 use super::teacher::{TeacherFacts, assumed_time_ids};
 use crate::component::ComponentId;
 use crate::digest::Digest32;
@@ -55,13 +56,15 @@ pub struct Exported {
 
 /// Writes the conditional predictions of all teachers of a cache as files, `out/{teacher}/{sha1}_{W}x{H}.safetensors`.
 ///
+/// The folders appear when all of them are whole: an export that is stopped leaves none.
+///
 /// Draw k of an image has the version `1` when k is 0, else `1.k`. Noise is made from its seed and rounded as the
 /// predictions are. Metadata say of which image, view and draw a file is, so that verification can make its seed, noise and
 /// timestep anew, and of the teacher what it predicts, its plan's digest and the size conditioning.
 ///
 /// # Errors
-/// [`CacheError`] of the cache; [`CacheError::Entry`] when a teacher's folder in `out` is not empty, or a picture is larger
-/// than the layout's; [`CacheError::Io`].
+/// [`CacheError`] of the cache; [`CacheError::Occupied`] when a teacher's folder in `out` is not empty; [`CacheError::Entry`]
+/// when a picture is larger than the layout's; [`CacheError::Io`].
 pub fn export_files(cache: &CacheReader, out: &Path, options: &ExportOptions<'_>) -> Result<Exported, CacheError> {
     let teachers: Vec<String> = cache.teachers().map(str::to_owned).collect();
     for id in &teachers {
@@ -89,11 +92,16 @@ pub fn export_files(cache: &CacheReader, out: &Path, options: &ExportOptions<'_>
         .iter()
         .map(|(_, plan, _, samples)| samples.len() as u64 * u64::from(plan.draws))
         .sum();
+    let Some((first, ..)) = todo.first() else {
+        return Ok(exported);
+    };
+    let stage = Stage::begin(out, first)?;
     for (id, plan, digest, samples) in &todo {
+        create_dir_durably(&stage.folder(id))?;
         for sample in samples {
             for draw in 0..plan.draws {
                 let entry = entry(cache, id, (plan, *digest), sample, draw)?;
-                entry.write(&out.join(id))?;
+                entry.write(&stage.folder(id))?;
                 exported.files += 1;
                 if let Some(progress) = options.progress {
                     progress.bytes(exported.files, total);
@@ -102,6 +110,7 @@ pub fn export_files(cache: &CacheReader, out: &Path, options: &ExportOptions<'_>
         }
         exported.teachers.push((*id).clone());
     }
+    stage.finish(&exported.teachers)?;
     Ok(exported)
 }
 

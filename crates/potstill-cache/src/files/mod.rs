@@ -7,11 +7,15 @@ mod export;
 mod name;
 mod origin;
 mod rule;
+#[cfg(feature = "fs")]
+mod stage;
 mod teacher;
 #[cfg(feature = "fs")]
 mod write;
 
 use std::collections::BTreeMap;
+
+use crate::component::TEMPORARY_PREFIX;
 
 pub use entry::FilesEntry;
 #[cfg(feature = "fs")]
@@ -25,12 +29,15 @@ pub(crate) use rule::DrawRule;
 pub(crate) use teacher::{PREDICTION_KIND, prediction_kind};
 
 /// The entries of the folders of a cache in the files layout: teachers by folder (empty for the one that was named itself),
-/// each with its entries in the order of their names. Empty when this is no such cache.
+/// each with its entries in the order of their names. Empty when this is no such cache. Folders that are being filled are none.
 #[must_use]
 pub fn files_entries(files: &[String]) -> BTreeMap<String, Vec<FilesName>> {
     let mut folders: BTreeMap<String, Vec<FilesName>> = BTreeMap::new();
     for path in files {
         let (folder, file) = path.rsplit_once('/').unwrap_or(("", path));
+        if folder.split('/').any(|part| part.starts_with(TEMPORARY_PREFIX)) {
+            continue;
+        }
         if let Some(name) = FilesName::of_file(file) {
             folders.entry(folder.to_owned()).or_default().push(name);
         }

@@ -11,6 +11,7 @@ use super::measure::Moments;
 use super::plausibility::{self, Row};
 use super::report::{ComponentReport, Findings, Kind, Level, NoiseShare, Place, Provenance, Report, TeacherStatistics};
 use super::{VerifyOptions, kinds, map};
+use crate::component::TEMPORARY_PREFIX;
 use crate::digest::Digest32;
 use crate::files::{
     DrawRule, FilesName, HIDDEN_STATES, Loaded, NOISE, NoiseOrigin, NoiseSource, POOLED, PREDICTION, PREDICTION_KIND,
@@ -411,7 +412,7 @@ fn check_other_files(folders: &[Folder<'_>], files: &[String], findings: &mut [F
         if FilesName::of_file(file).is_some() {
             continue;
         }
-        let kind = if file.starts_with(".potstill-") {
+        let kind = if file.starts_with(TEMPORARY_PREFIX) {
             &kinds::LEFTOVER
         } else {
             &kinds::FILE_UNKNOWN

@@ -22,7 +22,7 @@ pub(crate) use stream::read_header;
 #[cfg(feature = "fs")]
 pub(crate) use stream::{ShardProblem, hash_shard};
 
-use crate::component::{LOCK_FILE, PLAN_FILE, SEAL_FILE, shard_file, shard_index};
+use crate::component::{LOCK_FILE, PLAN_FILE, SEAL_FILE, TEMPORARY_PREFIX, shard_file, shard_index};
 use crate::error::CacheError;
 use crate::files::files_entries;
 use crate::layout::{Layout, ShardRange};
@@ -185,7 +185,7 @@ fn check_files(examined: &Examined, files: &[String], findings: &mut Findings) {
         if known || shard_index(name).is_some_and(|index| index < shards) {
             continue;
         }
-        let kind = if name.starts_with(".potstill-") {
+        let kind = if name.starts_with(TEMPORARY_PREFIX) {
             &kinds::LEFTOVER
         } else if name.starts_with("shard-") && name.ends_with(".safetensors") {
             if examined.layout.is_none() {
