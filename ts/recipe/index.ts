@@ -4,7 +4,6 @@ export {
   type ImportNote,
   type ImportOptions,
   importRecipe,
-  isComplete,
   printRecipe,
 } from './import/import-recipe.ts';
 export { type JsonSchema, recipeJsonSchema } from './json-schema.ts';

@@ -169,6 +169,49 @@ describe('importRecipe', () => {
     );
   });
 
+  it('tells of what a builder has and a recipe has not', async () => {
+    const { notes } = await importRecipe([config('v1.json', BUILDER), chaos()]);
+    const unused = notes.filter(({ code }) => code === 'not-imported').map(({ path, what }) => `${path}: ${what}`);
+    expect(unused).toEqual([
+      expect.stringMatching(/^cache\.version: "1": /),
+      expect.stringMatching(/^cache\.skip_existing: true: /),
+      expect.stringMatching(/^data\.latent_cache: .*"\.\/cache\/latents"/),
+      expect.stringMatching(/^teacher\.use_bf16: true: /),
+      expect.stringMatching(/^device: "cuda": /),
+    ]);
+  });
+
+  it('takes teachers with folders and dtypes of their own, and one folder in two spellings', async () => {
+    const own = BUILDER.replace('my_teacher', 'chaos')
+      .replace('"teacher_v1"', '"teacher_chaos"')
+      .replace('"./data/images"', '"data/images/"')
+      .replace('"./cache/teacher_predictions"', '"./cache/chaos"')
+      .replace('"fp16"', '"fp32"');
+    const files = [config('v1.json', BUILDER), config('own.json', own)];
+    const { recipe, notes } = await importRecipe(files, { base: folder, out: at('recipe.json') });
+    expect(recipe).toMatchObject({
+      data: [{ images: 'data/images' }],
+      cache: { dir: 'cache/teacher_predictions-shards', dtype: 'f32' },
+    });
+    const said = notes.map(({ path, what }) => `${path} ${what}`).join('\n');
+    expect(said).toContain('the files in ./cache/teacher_predictions stay');
+    expect(said).toContain('the files in ./cache/chaos stay');
+    expect(said).toContain('cache.dtype is f32 for all teachers: the configs say fp16, fp32');
+  });
+
+  it('refuses one teacher_id for two checkpoints, and takes one config twice', async () => {
+    const forgotten = config('forgotten.json', BUILDER.replace('my_teacher', 'chaos'));
+    await expect(importRecipe([config('v1.json', BUILDER), forgotten])).rejects.toMatchObject({
+      code: 'ERR_IMPORT_CONFLICT',
+      what: 'teacher.teacher_id "teacher_v1" is of two checkpoints: .output/my_teacher and .output/chaos',
+      where: `${at('v1.json')}, ${forgotten}`,
+      remedy: expect.stringContaining('teacher_id of its own'),
+    });
+    const again = config('again.json', BUILDER.replace('".output/my_teacher"', '"./.output/my_teacher"'));
+    const { recipe } = await importRecipe([config('v1.json', BUILDER), again]);
+    expect(recipe).toMatchObject({ name: 'teacher_v1', teachers: [{ id: 'teacher_v1' }] });
+  });
+
   it.each([
     ['teachers with other seeds', BUILDER.replace('"base_seed": 42', '"base_seed": 7'), 'cache.base_seed is 7 and 42'],
     ['what is no such config', '{"version": 1}', 'is no config that can be imported'],

@@ -109,8 +109,9 @@ class Import {
     const student = training?.student.checkpoint_path ?? text.model;
     this.#noteTextSource(text, student);
     const size = this.#size();
-    const images = this.#agreed('data.image_dir', ({ data }) => data.image_dir);
-    const name = training?.run.name ?? this.#builders.map(({ config }) => config.teacher.teacher_id).join('-');
+    const images = this.#agreed('data.image_dir', ({ data }) => this.#path(data.image_dir));
+    this.#noteUnused();
+    const name = training?.run.name ?? [...this.#models().keys()].join('-');
     this.#note('time-ids', 'teachers', TIME_IDS);
     return {
       $schema: 'node_modules/potstill/schema/recipe.schema.json',
@@ -122,10 +123,7 @@ class Import {
       teachers: this.#teachers(),
       data: [
         {
-          images:
-            images === undefined
-              ? this.#fillIn('data[0].images', 'images', 'the folder of images')
-              : this.#path(images),
+          images: images === undefined ? this.#fillIn('data[0].images', 'images', 'the folder of images') : images,
           ...(size === undefined ? {} : { size }),
         },
       ],
@@ -136,9 +134,7 @@ class Import {
   }
 
   #teachers(): object[] {
-    const models = new Map(
-      this.#builders.map(({ config: { teacher } }) => [teacher.teacher_id, teacher.checkpoint_path]),
-    );
+    const models = this.#models();
     const trained = this.#training?.config.teachers;
     const wanted = trained ?? [...models.keys()].map((teacher_id) => ({ teacher_id, weight: 1 }));
     if (trained !== undefined) {
@@ -167,34 +163,82 @@ class Import {
     });
   }
 
-  #cache(): object {
-    const dtype = this.#agreed('cache.dtype', ({ cache }) => cache.dtype) ?? 'fp16';
-    const wide = ['fp32', 'float32', 'f32'].includes(dtype);
-    if (!wide && !['fp16', 'float16', 'f16', 'half'].includes(dtype)) {
-      this.#note('value-changed', 'cache.dtype', `"${dtype}" is not among a recipe's: f16 is`);
+  /** The checkpoint of every teacher that has a cache, by id. */
+  #models(): ReadonlyMap<string, string> {
+    const found = new Map<string, { readonly file: string; readonly model: string }>();
+    for (const { file, config } of this.#builders) {
+      const { teacher_id: id, checkpoint_path: model } = config.teacher;
+      const other = found.get(id);
+      if (other !== undefined && this.#path(other.model) !== this.#path(model)) {
+        throw inputError(
+          'ERR_IMPORT_CONFLICT',
+          `teacher.teacher_id ${JSON.stringify(id)} is of two checkpoints: ${other.model} and ${model}`,
+          {
+            where: `${other.file}, ${file}`,
+            remedy:
+              'Give each teacher a teacher_id of its own in the config of its cache, and in that of the training.',
+          },
+        );
+      }
+      found.set(id, other ?? { file, model });
     }
-    const dir = this.#agreed('cache.output_dir', ({ cache }) => cache.output_dir) ?? this.#trainedDir();
+    return new Map([...found].map(([id, { model }]) => [id, model]));
+  }
+
+  #cache(): object {
+    const dirs = this.#cacheDirs();
+    const dtype = this.#dtype();
     const timesteps = [
       this.#agreed('cache.min_timestep', ({ cache }) => cache.min_timestep) ?? DEFAULTS.timesteps[0],
       this.#agreed('cache.max_timestep', ({ cache }) => cache.max_timestep) ?? DEFAULTS.timesteps[1],
     ];
-    this.#note(
-      'cache',
-      'cache.dir',
-      `is a new folder; the files in ${dir} stay as they are, and \`potstill cache verify ${dir}\` checks them`,
-    );
+    for (const dir of dirs) {
+      this.#note(
+        'cache',
+        'cache.dir',
+        `is a new folder; the files in ${dir} stay as they are, and \`potstill cache verify ${dir}\` checks them`,
+      );
+    }
     this.#note(
       'cache',
       'cache.noise',
       'torch draws it, but with seeds of image, view and draw, and timesteps in strata',
     );
-    return { dir: `${this.#path(dir)}-shards`, draws: 1, noise: 'torch', timesteps, dtype: wide ? 'f32' : 'f16' };
+    const [first = DEFAULTS.outputDir] = dirs;
+    return { dir: `${this.#path(first)}-shards`, draws: 1, noise: 'torch', timesteps, dtype };
   }
 
-  #trainedDir(): string {
-    return (
-      this.#training?.config.teachers.find(({ cache_dir }) => cache_dir !== undefined)?.cache_dir ?? DEFAULTS.outputDir
-    );
+  /** Where the teachers' files lie: in one folder, or each in its own. As first spelt, every folder once. */
+  #cacheDirs(): readonly string[] {
+    const built = this.#builders.flatMap(({ config: { cache } }) => cache.output_dir ?? []);
+    const trained = this.#training?.config.teachers.flatMap(({ cache_dir }) => cache_dir ?? []) ?? [];
+    const stated = built.length > 0 ? built : trained;
+    const spelt = new Map<string, string>();
+    for (const dir of stated) if (!spelt.has(this.#path(dir))) spelt.set(this.#path(dir), dir);
+    return spelt.size > 0 ? [...spelt.values()] : [DEFAULTS.outputDir];
+  }
+
+  /** Of several the one that loses nothing. */
+  #dtype(): 'f16' | 'f32' {
+    const stated = [...new Set(this.#builders.flatMap(({ config: { cache } }) => cache.dtype ?? []))];
+    const wide = stated.some((dtype) => WIDE.includes(dtype));
+    for (const dtype of stated) {
+      if (WIDE.includes(dtype) || HALF.includes(dtype)) continue;
+      this.#note('value-changed', 'cache.dtype', `"${dtype}" is not among a recipe's: ${wide ? 'f32' : 'f16'} is`);
+    }
+    if (wide && stated.length > 1) {
+      this.#note('value-changed', 'cache.dtype', `is f32 for all teachers: the configs say ${stated.join(', ')}`);
+    }
+    return wide ? 'f32' : 'f16';
+  }
+
+  /** What the builder has and a recipe has not. */
+  #noteUnused(): void {
+    for (const [path, what, read] of UNUSED) {
+      const values = this.#builders.map(({ config }) => read(config)).filter((value) => value !== undefined);
+      const stated = [...new Set(values.map((value) => JSON.stringify(value)))];
+      if (stated.length > 0) this.#note('not-imported', path, `${stated.join(', ')}: ${what}`);
+    }
   }
 
   #loop(config: TrainingConfig | undefined): object {
@@ -331,6 +375,22 @@ class Import {
   }
 }
 
+/** How the configs name the dtypes that a recipe has. */
+const WIDE = ['fp32', 'float32', 'f32'];
+const HALF = ['fp16', 'float16', 'f16', 'half'];
+
+/** Keys of the builder that say nothing to a recipe, and why. */
+const UNUSED: readonly (readonly [path: string, what: string, read: (config: BuilderConfig) => unknown])[] = [
+  [
+    'cache.version',
+    'is in the names of the files; a cache in shards tells by its plan what it is',
+    ({ cache }) => cache.version,
+  ],
+  ['cache.skip_existing', 'what is in the cache already is never computed again', ({ cache }) => cache.skip_existing],
+  ['data.latent_cache', 'the latents are in the cache itself, and are encoded anew', ({ data }) => data.latent_cache],
+  ['teacher.use_bf16', 'the device decides in what precision it computes', ({ teacher }) => teacher.use_bf16],
+];
+
 /** What was swapped there, and what follows for caches that were made so. */
 const TIME_IDS =
   'of SDXL were given the size conditioning (time_ids) [W, H, 0, 0, W, H] there, width first; potstill and diffusers give [H, W, 0, 0, H, W]. Predictions on pictures that are not square differ: do not mix the two';
@@ -361,9 +421,4 @@ export function printRecipe({ recipe, notes }: ImportedRecipe, files: readonly s
   const lines = notes.map(({ code, path, what }) => `// ${code}: ${path}: ${what}`);
   const head = [`// Imported from ${files.join(', ')}.`, ...lines].map((line) => line.replace(/\s*\n\s*/g, ' '));
   return `${head.join('\n')}\n${JSON.stringify(recipe, null, 2)}\n`;
-}
-
-/** What of a recipe is to be filled in before it can run. */
-export function isComplete({ notes }: ImportedRecipe): boolean {
-  return notes.every(({ code }) => code !== 'fill-in');
 }
