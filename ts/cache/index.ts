@@ -2,7 +2,7 @@ export type { ComponentOutcome } from './build/build-component.ts';
 export { type BuildOptions, type BuiltCache, buildCache } from './build-cache.ts';
 export { ensureCache } from './ensure-cache.ts';
 export { type ExportedCache, type ExportOptions, exportCache } from './export.ts';
-export { type FilesSummary, summariseFiles } from './files-summary.ts';
+export type { FilesSummary } from './files-summary.ts';
 export {
   type BatchRequest,
   type CachedBatch,
@@ -15,5 +15,6 @@ export { type CachePlans, type PlannedTeacher, planCache } from './plan-cache.ts
 export { type CachedText, CacheReader } from './reader.ts';
 export type { Finding, Provenance, Severity, VerificationReport, VerifiedComponent } from './report.ts';
 export { type CacheStatistics, cacheStatistics } from './statistics.ts';
-export { type ComponentSummary, summariseCache } from './summary.ts';
+export type { ComponentSummary } from './summary.ts';
+export { type CacheSurvey, surveyCache } from './survey.ts';
 export { type Verification, type VerifyBackend, type VerifyOptions, verifyCache } from './verify.ts';

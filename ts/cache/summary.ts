@@ -57,9 +57,8 @@ export type SummarisedPlan = z.infer<typeof planSchema>;
 export async function summariseCache(dir: string): Promise<readonly ComponentSummary[]> {
   const info = await stat(dir).catch(() => undefined);
   if (info?.isDirectory() !== true) throw missing(dir, info === undefined ? 'no such folder' : 'is not a folder');
-  const teachers = (await foldersIn(join(dir, 'teachers'))).sort().map((id) => `teachers/${id}`);
   const found: ComponentSummary[] = [];
-  for (const component of ['latents', 'text', ...teachers]) {
+  for (const component of await componentFolders(dir)) {
     const summary = await summarise(dir, component);
     if (summary !== undefined) found.push(summary);
   }
@@ -67,6 +66,21 @@ export async function summariseCache(dir: string): Promise<readonly ComponentSum
     throw missing(dir, 'there is no cache here: neither latents nor text nor teachers have a plan');
   }
   return found;
+}
+
+/** Whether there is a component with a plan, whatever may be wrong with it. */
+export async function hasComponents(dir: string): Promise<boolean> {
+  for (const component of await componentFolders(dir)) {
+    const entries: readonly string[] = await readdir(join(dir, component)).catch(() => []);
+    if (entries.includes(PLAN_FILE)) return true;
+  }
+  return false;
+}
+
+/** The folders that components have, whether there or not. */
+async function componentFolders(dir: string): Promise<string[]> {
+  const teachers = (await foldersIn(join(dir, 'teachers'))).sort().map((id) => `teachers/${id}`);
+  return ['latents', 'text', ...teachers];
 }
 
 function missing(dir: string, what: string): Error {

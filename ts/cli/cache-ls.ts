@@ -9,13 +9,14 @@ export function configureLs(command: Command, context: Context): void {
     .argument('<path>', "a cache's folder")
     .description('Lists what is in a cache. Nothing is checked: that is what verify does.')
     .action(async (path: string) => {
-      const { summariseCache, summariseFiles } = await import('../cache/index.ts');
-      const files = await summariseFiles(path);
-      if (files.length > 0) {
-        context.result({ dir: path, layout: 'files', components: files }, () => formatFiles(path, files));
+      const { surveyCache } = await import('../cache/index.ts');
+      const survey = await surveyCache(path);
+      if (survey.layout === 'files') {
+        const { layout, folders } = survey;
+        context.result({ dir: path, layout, components: folders }, () => formatFiles(path, folders));
         return;
       }
-      const components = await summariseCache(path);
+      const { components } = survey;
       const document = components.map(({ plan, ...rest }) => ({ ...rest, ...factsOf(plan) }));
       context.result({ dir: path, components: document }, () => format(path, components));
     });

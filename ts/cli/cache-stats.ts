@@ -12,14 +12,14 @@ export function configureStats(command: Command, context: Context): void {
       'Says how many bytes a training sample takes, here and in the layout with a file for every prediction.',
     )
     .action(async (path: string) => {
-      const { cacheStatistics, summariseCache, summariseFiles } = await import('../cache/index.ts');
-      const folders = await summariseFiles(path);
-      if (folders.length > 0) {
-        const statistics = filesStatistics(folders);
-        context.result({ layout: 'files', ...statistics }, () => formatFiles(path, statistics));
+      const { cacheStatistics, surveyCache } = await import('../cache/index.ts');
+      const survey = await surveyCache(path);
+      if (survey.layout === 'files') {
+        const statistics = filesStatistics(survey.folders);
+        context.result({ layout: survey.layout, ...statistics }, () => formatFiles(path, statistics));
         return;
       }
-      const statistics = cacheStatistics(await summariseCache(path));
+      const statistics = cacheStatistics(survey.components);
       if (statistics === undefined) {
         throw inputError('ERR_CACHE_INCOMPLETE', 'has no samples to count: latents, text or every teacher is missing', {
           where: path,

@@ -260,6 +260,27 @@ describe('potstill cache export', () => {
     expect((await cache('stats', at('files'))).stdout).toContain('72 samples as files of 2 teachers');
   });
 
+  it('into a folder of the cache itself leaves the cache listed and counted as it was', async () => {
+    cpSync(at('cache'), at('both'), { recursive: true });
+    const [listed, counted] = [await cache('ls', at('both'), '--json'), await cache('stats', at('both'), '--json')];
+    const words = ['--layout', 'files', '--out', at('both/files'), '--images', at('pictures')];
+    expect(await cache('export', at('both'), ...words)).toMatchObject({ code: 0 });
+    expect(await cache('ls', at('both'), '--json')).toEqual(listed);
+    expect(await cache('stats', at('both'), '--json')).toEqual(counted);
+    expect(JSON.parse((await cache('ls', at('both/files'), '--json')).stdout)).toMatchObject({ layout: 'files' });
+  });
+
+  it.each(['60x64', '8200x64', '064x64', '0x64'])('takes no file of %s for one of the layout', async (size) => {
+    const folder = at('named', size, 'first');
+    mkdirSync(folder, { recursive: true });
+    writeFileSync(join(folder, `${'0'.repeat(40)}_${size}.safetensors`), '');
+    for (const command of ['ls', 'stats', 'verify']) {
+      const { code, stderr } = await cache(command, at('named', size));
+      expect(stderr).toContain('there is no cache here');
+      expect(code).toBe(2);
+    }
+  });
+
   it('says what the layout has no place for', async () => {
     const { stdout } = await cache('export', at('cache'), '--layout', 'files', '--out', at('unnamed'));
     expect(stdout).toContain('144 files of 2 teachers (first, second)');
