@@ -42,12 +42,6 @@ impl TorchCudaNormals {
         }
     }
 
-    /// Whether a tensor of so many values has the same values on every GPU that holds at least that many threads.
-    #[must_use]
-    pub fn is_of_any_gpu(self, values: usize) -> bool {
-        values as u64 <= self.threads
-    }
-
     /// Value `index` of the tensor.
     #[must_use]
     pub fn value(self, index: u64) -> f32 {
@@ -89,7 +83,6 @@ mod tests {
     #[test]
     fn values_do_not_depend_on_the_gpu_up_to_its_threads() {
         let (small, large) = (TorchCudaNormals::new(7, 1024), TorchCudaNormals::new(7, 270_336));
-        assert!(small.is_of_any_gpu(1024) && !small.is_of_any_gpu(1025));
         for index in 0..1024 {
             assert_eq!(small.value(index), large.value(index));
         }
