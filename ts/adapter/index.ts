@@ -2,9 +2,12 @@ export { type AdapterModule, type AdapterReport, inspectAdapter } from './inspec
 export { isAdapter } from './is-adapter.ts';
 export {
   type AdapterFormat,
+  backMergeAdapters,
   convertAdapter,
   DIALECTS,
   type Dialect,
+  type ExtractedAdapter,
+  extractAdapter,
   mergeAdapters,
   type ResizedLayer,
   resizeAdapter,

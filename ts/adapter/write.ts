@@ -1,8 +1,8 @@
-import type { AdapterTarget, ResizedLayer } from '../native/generated/binding.js';
+import type { AdapterTarget, ExtractedAdapter, ResizedLayer } from '../native/generated/binding.js';
 import { addon } from '../native/load.ts';
 import { unwrap } from '../native/outcome.ts';
 
-export type { ResizedLayer };
+export type { ExtractedAdapter, ResizedLayer };
 
 /** Whose names and conventions a file has. */
 export const DIALECTS = ['kohya', 'comfy', 'peft', 'diffusers'] as const;
@@ -72,6 +72,39 @@ export async function resizeAdapter(
   format: AdapterFormat,
 ): Promise<readonly ResizedLayer[]> {
   return unwrap(await addon().resizeAdapter(path, out, keep.rank, keep.energy, target(format)));
+}
+
+/**
+ * Writes what adapters together do to their model as one LoRA of fewer ranks: what merging them into the model and taking
+ * the difference gives, without the rounding of the model's weights.
+ *
+ * @param keep at most `rank` ranks, as few as keep `energy`; the rank is needed where any is another kind than LoRA
+ * @param format with `model`, which DoRAs need
+ * @returns what every layer lost
+ */
+export async function backMergeAdapters(
+  summands: readonly { readonly path: string; readonly weight: number }[],
+  out: string,
+  keep: { readonly rank?: number | undefined; readonly energy?: number | undefined },
+  format: AdapterFormat,
+): Promise<readonly ResizedLayer[]> {
+  const { rank, energy } = keep;
+  return unwrap(await addon().backMergeAdapters([...summands], out, rank, energy, target(format)));
+}
+
+/**
+ * Writes the LoRA that leads from one checkpoint to another, layer by layer: at most `rank` ranks, as few as keep `energy`.
+ *
+ * @returns what every layer lost, and what differs and has no place in a LoRA (norms, biases, embeddings)
+ */
+export async function extractAdapter(
+  checkpoints: { readonly base: string; readonly tuned: string },
+  out: string,
+  keep: { readonly rank: number; readonly energy?: number | undefined },
+  format: Omit<AdapterFormat, 'model'>,
+): Promise<ExtractedAdapter> {
+  const { base, tuned } = checkpoints;
+  return unwrap(await addon().extractAdapter(base, tuned, out, keep.rank, keep.energy, target(format)));
 }
 
 function target({ model, dialect, dtype, title, prediction }: AdapterFormat): AdapterTarget {

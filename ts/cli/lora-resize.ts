@@ -1,17 +1,14 @@
 import type { Command } from 'commander';
-import type { ResizedLayer } from '../adapter/index.ts';
 import { inputError } from '../errors.ts';
 import type { Context } from './command.ts';
 import { addOutputOptions, type LoraOutput } from './lora-format.ts';
+import { describeLost } from './lora-lost.ts';
 import { parseCount, parseShare } from './parse.ts';
 
 interface ResizeOptions extends LoraOutput {
   readonly rank?: number;
   readonly energy?: number;
 }
-
-/** Layers shown in the text: those that lost most. */
-const MOST_LAYERS = 5;
 
 /** `potstill lora resize PATH --rank N --out PATH` */
 export function configureResize(command: Command, context: Context): void {
@@ -31,16 +28,6 @@ export function configureResize(command: Command, context: Context): void {
       }
       const { resizeAdapter } = await import('../adapter/index.ts');
       const layers = await resizeAdapter(path, out, { rank, energy }, format);
-      context.result({ out, layers }, () => text(out, layers));
+      context.result({ out, layers }, () => describeLost(out, layers));
     });
-}
-
-function text(out: string, layers: readonly ResizedLayer[]): string {
-  const most = [...layers].sort((a, b) => b.lost - a.lost).slice(0, MOST_LAYERS);
-  const ranks = (which: 'from' | 'to'): number => layers.reduce((sum, layer) => sum + layer[which], 0);
-  return [
-    out,
-    `${layers.length} layers, ranks ${ranks('from')} to ${ranks('to')} in all; lost most, as a share of the norm:`,
-    ...most.map(({ name, from, to, lost }) => `  ${(100 * lost).toPrecision(3)} %  ${name}, rank ${from} to ${to}`),
-  ].join('\n');
 }

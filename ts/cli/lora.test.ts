@@ -129,6 +129,39 @@ test('what is refused is named with its file', async () => {
   expect(code).toBe(2);
 });
 
+test('merging into a model, extracting from it and merging back', async () => {
+  const [text = 0, unet = 0] = norms(await inspect('a.safetensors'));
+  const allow = ['--allow', 'tokenizer*'];
+  for (const out of ['merged', 'merged.safetensors']) {
+    const words = ['--lora', `${at('a.safetensors')}:0.5`, '--out', at(out)];
+    const { code, err } = await potstill('model', 'convert', at('model'), ...words, ...allow);
+    expect(code, err).toBe(0);
+    const extract = ['--base', at('model'), '--tuned', at(out), '--rank', '4', '--dtype', 'f32'];
+    const found = await potstill('lora', 'extract', ...extract, '--out', at(`of-${out}`), '--json');
+    expect(found.code, found.err).toBe(0);
+    const { layers, leftOut } = JSON.parse(found.out) as {
+      layers: { name: string; lost: number }[];
+      leftOut: string[];
+    };
+    expect(leftOut).toEqual([]);
+    expect(layers.map(({ name }) => name)).toEqual([
+      'unet.mid_block.attentions.0.transformer_blocks.0.attn1.to_q',
+      'text_encoder.text_model.encoder.layers.0.mlp.fc1',
+    ]);
+    expect(Math.max(...layers.map(({ lost }) => lost))).toBeLessThan(1e-4); // what f32 weights round
+    close(norms(await inspect(`of-${out}`)), [text / 2, unet / 2]);
+  }
+  const both = [`${at('a.safetensors')}:0.5`, `${at('of-merged')}:-1`];
+  await lora('back-merge', ...both, at('a.safetensors'), '--rank', '4', '--out', at('back'));
+  const back = await inspect('back');
+  close(norms(back), [text, unet]);
+  expect(back.modules.map(({ rank }) => rank)).toEqual([4, 4]);
+  const same = ['--base', at('model'), '--tuned', at('model'), '--rank', '1', '--out', at('nothing')];
+  const { code, err } = await potstill('lora', 'extract', ...same);
+  expect(code).toBe(2);
+  expect(err).toContain('has the same linear layers and convolutions');
+});
+
 test('what does not fit is refused in words', async () => {
   const model = ['--model', at('model')];
   for (const [words, message] of [

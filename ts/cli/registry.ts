@@ -25,7 +25,11 @@ export const COMMANDS: readonly RegisteredCommand[] = [
     summary: 'look at, convert, pull and push checkpoints',
     load: () => import('./model.ts'),
   },
-  { name: 'lora', summary: 'look at, convert, scale, merge and resize adapters', load: () => import('./lora.ts') },
+  {
+    name: 'lora',
+    summary: 'look at, convert, scale, merge, resize and extract adapters',
+    load: () => import('./lora.ts'),
+  },
   { name: 'recipe', summary: 'check, print, describe or import a recipe', load: () => import('./recipe.ts') },
   {
     name: 'doctor',
@@ -44,8 +48,6 @@ export const NOT_BUILT: readonly string[] = [
   'cache seal',
   'cache gc',
   'cache import',
-  'lora extract',
-  'lora back-merge',
   'model quantize',
   'watch',
   'bench verify',

@@ -1,5 +1,6 @@
 import { cancelled } from '../native/cancel.ts';
 import { addon } from '../native/load.ts';
+import type { WeightedAdapter } from '../native/lora.ts';
 import { unwrap } from '../native/outcome.ts';
 import { type Progress, silentProgress } from '../progress.ts';
 
@@ -13,6 +14,8 @@ export interface ConvertOptions {
   readonly allow?: readonly string[] | undefined;
   /** A file or folder whose VAE takes the place of the source's. */
   readonly vae?: string | undefined;
+  /** Laid into the weights, in this order. */
+  readonly adapters?: readonly WeightedAdapter[] | undefined;
   readonly progress?: Progress | undefined;
   readonly signal?: AbortSignal | undefined;
 }
@@ -31,7 +34,7 @@ const POLL_MS = 200;
 
 /** Writes a model in another layout or dtype; the target appears whole or not at all. */
 export async function convertModel(source: string, target: string, options: ConvertOptions): Promise<Converted> {
-  const { layout, dtype, title, allow = [], vae, progress = silentProgress, signal } = options;
+  const { layout, dtype, title, allow = [], vae, adapters = [], progress = silentProgress, signal } = options;
   const native = addon();
   const state = new native.ConversionProgress();
   using cancel = cancelled(signal);
@@ -40,6 +43,7 @@ export async function convertModel(source: string, target: string, options: Conv
   const request = {
     layout,
     allow: [...allow],
+    adapters: adapters.map(({ file: path, weight }) => ({ path, weight })),
     ...(dtype === undefined ? {} : { dtype }),
     ...(title === undefined ? {} : { title }),
     ...(vae === undefined ? {} : { vae }),

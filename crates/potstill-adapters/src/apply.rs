@@ -20,36 +20,90 @@ pub fn apply(params: &Params, adapter: &Adapter, component: Component, weight: f
     let modules = adapter.modules.values().filter(|m| m.site.component == component);
     let mut count = 0;
     for module in modules {
-        let path = &module.site.path;
-        let param = |part: &str| {
-            let found = params.get(&format!("{path}.{part}"));
-            found.ok_or_else(|| AdapterError::input(path, format!("the model has no {part} there")))
-        };
-        if let Some(delta) = delta_of(module)? {
-            let param = param("weight")?;
-            let old = to_file_layout(&param.tensor())?;
-            let shape = old.dims().to_vec();
-            let old: Vec<f32> = old.flatten_all()?.to_vec1()?;
-            if old.len() != delta.values.len() {
-                let reason = format!("the change has {} values, the weight {}", delta.values.len(), old.len());
-                return Err(AdapterError::input(path, reason));
+        for part in [Part::Weight, Part::Bias] {
+            if !part.is_changed_by(module) {
+                continue;
             }
-            let new = changed(&old, delta, module.magnitude.as_deref(), weight);
-            let new = Tensor::from_vec(new, shape, &Device::Cpu)?;
-            param.assign(&to_memory_layout(&new)?)?;
-        }
-        if let Some(change) = &module.bias {
-            let param = param("bias")?;
-            let old: Vec<f32> = param.tensor().to_vec1()?;
-            let new = old
-                .iter()
-                .zip(change)
-                .map(|(&b, &d)| (f64::from(b) + weight * f64::from(d)) as f32);
-            param.assign(&Tensor::from_vec(new.collect::<Vec<_>>(), old.len(), &Device::Cpu)?)?;
+            let path = &module.site.path;
+            let Some(param) = params.get(&format!("{path}.{}", part.name())) else {
+                let reason = format!("the model has no {} there", part.name());
+                return Err(AdapterError::input(path, reason));
+            };
+            let tensor = to_file_layout(&param.tensor())?;
+            let shape = tensor.dims().to_vec();
+            let mut values = tensor.flatten_all()?.to_vec1()?;
+            change(module, part, weight, &mut values)?;
+            param.assign(&to_memory_layout(&Tensor::from_vec(values, shape, &Device::Cpu)?)?)?;
         }
         count += 1;
     }
     Ok(count)
+}
+
+/// Which of a layer's parameters.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Part {
+    Weight,
+    Bias,
+}
+
+impl Part {
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Weight => "weight",
+            Self::Bias => "bias",
+        }
+    }
+
+    pub(crate) fn is_changed_by(self, module: &Module) -> bool {
+        match self {
+            Self::Weight => module.update.is_some(),
+            Self::Bias => module.bias.is_some(),
+        }
+    }
+}
+
+/// Adds to a parameter's values, in diffusers' order, what a module does to them.
+pub(crate) fn change(module: &Module, part: Part, weight: f64, values: &mut [f32]) -> Result<()> {
+    let change = match part {
+        Part::Weight => difference(module, values)?.map(|change| change.values),
+        Part::Bias => module
+            .bias
+            .as_ref()
+            .map(|bias| bias.iter().map(|&b| f64::from(b)).collect()),
+    };
+    let Some(change) = change else { return Ok(()) };
+    if change.len() != values.len() {
+        let reason = format!(
+            "the change has {} values, the {} {}",
+            change.len(),
+            part.name(),
+            values.len()
+        );
+        return Err(AdapterError::input(&module.site.path, reason));
+    }
+    let add = |(v, d): (&mut f32, &f64)| *v = (f64::from(*v) + weight * d) as f32;
+    values.iter_mut().zip(&change).for_each(add);
+    Ok(())
+}
+
+/// What a module adds to a weight of these values, in full strength; a DoRA's depends on them.
+pub(crate) fn difference(module: &Module, weight: &[f32]) -> Result<Option<Matrix>> {
+    let Some(mut change) = delta_of(module)? else {
+        return Ok(None);
+    };
+    let columns = change.columns;
+    for (i, &magnitude) in module.magnitude.iter().flatten().enumerate() {
+        let Some(before) = weight.get(i * columns..(i + 1) * columns) else {
+            return Err(AdapterError::input(&module.site.path, "the weight has another shape"));
+        };
+        let row = &mut change.values[i * columns..(i + 1) * columns];
+        let moved = || before.iter().zip(&*row).map(|(&w, d)| f64::from(w) + d);
+        let factor = f64::from(magnitude) / moved().map(|v| v * v).sum::<f64>().sqrt();
+        let new: Vec<f64> = moved().zip(before).map(|(v, &w)| v * factor - f64::from(w)).collect();
+        row.copy_from_slice(&new);
+    }
+    Ok(Some(change))
 }
 
 /// [`Module::delta`], with the engine's product where it is a LoRA's: the layers of a model are many and large.
@@ -63,21 +117,4 @@ fn delta_of(module: &Module) -> Result<Option<Matrix>> {
     }
     let (up, down) = plain.factors()?;
     times_transposed(&up, &down.transposed()).map(Some)
-}
-
-fn changed(old: &[f32], delta: Matrix, magnitude: Option<&[f32]>, weight: f64) -> Vec<f32> {
-    let columns = delta.columns;
-    let mut change = delta;
-    for (i, &magnitude) in magnitude.into_iter().flatten().enumerate() {
-        let before = old[i * columns..(i + 1) * columns].iter().map(|&w| f64::from(w));
-        let row = &mut change.values[i * columns..(i + 1) * columns];
-        let moved: Vec<f64> = before.clone().zip(&*row).map(|(w, d)| w + d).collect();
-        let norm = moved.iter().map(|v| v * v).sum::<f64>().sqrt();
-        let factor = f64::from(magnitude) / norm;
-        row.iter_mut()
-            .zip(before.zip(moved))
-            .for_each(|(d, (w, v))| *d = v * factor - w);
-    }
-    let sum = |(&w, &d): (&f32, &f64)| (f64::from(w) + weight * d) as f32;
-    old.iter().zip(&change.values).map(sum).collect()
 }

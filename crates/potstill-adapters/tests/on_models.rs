@@ -3,7 +3,10 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use potstill_adapters::{Adapter, Dialect, Family, LoraOptions, TrainedLora, WriteOptions, apply, write_adapter};
+use potstill_adapters::{
+    Adapter, AppliedTo, Dialect, Family, LoraOptions, Matrix, MergeInput, Resize, TrainedLora, WriteOptions, apply,
+    back_merge, extract, write_adapter,
+};
 use potstill_engine::{DType, Device, Gradients, Tensor, Value, backward, no_grad};
 use potstill_io::{Dtype, SafetensorsFile};
 use potstill_models::{
@@ -345,6 +348,173 @@ fn what_was_trained_is_written_and_read_back() {
                 assert_eq!(read.provenance()[0]["operation"], "train");
             }
         }
+    }
+}
+
+/// A model's folder with nothing but a UNet.
+fn save(unet: &Unet, folder: &Path) {
+    unet.save(&folder.join("unet"), DType::F32).unwrap();
+}
+
+fn difference(a: &Matrix, b: &Matrix) -> f64 {
+    let squares = a.values.iter().zip(&b.values).map(|(x, y)| (x - y) * (x - y));
+    squares.sum::<f64>().sqrt()
+}
+
+fn input(path: &str, weight: f64) -> MergeInput {
+    MergeInput {
+        adapter: adapter(path, "sd15"),
+        name: path.to_string(),
+        weight,
+        blocks: Vec::new(),
+    }
+}
+
+fn few(rank: usize) -> Resize {
+    Resize {
+        rank: Some(rank),
+        energy: None,
+    }
+}
+
+#[test]
+fn what_was_laid_into_a_model_is_extracted_from_it() {
+    for kind in KINDS {
+        let folder = tempfile::tempdir().unwrap();
+        let (base, tuned) = (folder.path().join("base"), folder.path().join("tuned"));
+        let unet = unet(kind);
+        save(&unet, &base);
+        let adapter = adapter(&format!("adapters/{kind}_lora_peft"), kind);
+        apply(unet.params(), &adapter, Component::Unet, 0.5).unwrap();
+        let bias = unet.params().get("conv_in.bias").unwrap();
+        bias.assign(&(bias.tensor() + 1.).unwrap()).unwrap();
+        save(&unet, &tuned);
+        let found = extract(&base, &tuned, few(3)).unwrap();
+        assert_eq!(found.left_out, ["unet.conv_in.bias"]);
+        assert_eq!(found.layers.len(), 9);
+        assert_eq!(
+            found.adapter.modules.keys().collect::<Vec<_>>(),
+            adapter.modules.keys().collect::<Vec<_>>()
+        );
+        for (name, module) in &adapter.modules {
+            let (delta, wanted) = (
+                found.adapter.modules[name].delta().unwrap(),
+                module.delta().unwrap().scaled(0.5),
+            );
+            let error = difference(&delta, &wanted) / wanted.norm();
+            assert!(error < 1e-5, "{name}: {error:e}");
+        }
+        assert!(found.layers.iter().all(|layer| layer.lost < 1e-5 && layer.to <= 3));
+        let fewer = extract(&base, &tuned, few(1)).unwrap();
+        assert!(fewer.layers.iter().all(|layer| layer.to == 1 && layer.lost > 0.01));
+        assert!(extract(&base, &base, few(1)).is_err());
+        assert!(
+            extract(
+                &base,
+                &tuned,
+                Resize {
+                    rank: None,
+                    energy: Some(0.9)
+                }
+            )
+            .is_err()
+        );
+    }
+}
+
+#[test]
+fn merged_back_adapters_do_what_they_do_to_the_weights() {
+    let folder = tempfile::tempdir().unwrap();
+    let unet = unet("sd15");
+    save(&unet, folder.path());
+    let paths = [
+        ("adapted/sd15_dora_peft", 0.7),
+        ("adapters/sd15_loha.safetensors", -0.2),
+        ("adapters/sd15_lora_peft", 0.5),
+    ];
+    let inputs = || {
+        paths
+            .map(|(path, weight)| input(path, weight))
+            .into_iter()
+            .collect::<Vec<_>>()
+    };
+    // Everything but rounding is kept with as many ranks as the layers have.
+    let (whole, layers) = back_merge(inputs(), Some(folder.path()), few(4096)).unwrap();
+    assert_eq!(layers.len(), 9);
+    // Each adapter alone: what it does to a DoRA's layer depends on the weights that it meets.
+    let mut wanted: BTreeMap<&String, Vec<f64>> = BTreeMap::new();
+    for (file, weight) in paths {
+        let alone = self::unet("sd15");
+        apply(alone.params(), &adapter(file, "sd15"), Component::Unet, weight).unwrap();
+        for (name, module) in &whole.modules {
+            let of = |unet: &Unet| {
+                let param = unet.params().get(&format!("{}.weight", module.site.path)).unwrap();
+                values(&potstill_models::to_file_layout(&param.tensor()).unwrap())
+            };
+            let change = of(&alone).into_iter().zip(of(&unet)).map(|(new, old)| new - old);
+            let sum = wanted.entry(name).or_insert_with(|| vec![0.; change.len()]);
+            sum.iter_mut().zip(change).for_each(|(x, y)| *x += y);
+        }
+    }
+    let mut worst = 0f64;
+    for (name, module) in &whole.modules {
+        let delta = module.delta().unwrap();
+        let wanted = Matrix {
+            values: wanted[name].clone(),
+            ..delta.clone()
+        };
+        assert_eq!(delta.values.len(), wanted.values.len());
+        worst = worst.max(difference(&delta, &wanted) / wanted.norm());
+    }
+    println!("merged back: {worst:.2e}");
+    assert!(worst < 1e-4, "{worst:e}");
+    let (small, layers) = back_merge(inputs(), Some(folder.path()), few(2)).unwrap();
+    assert!(small.modules.values().all(|m| m.rank() == Some(2)) && layers.iter().any(|l| l.lost > 0.01));
+    assert_eq!(small.provenance().len(), 2);
+    let error = back_merge(inputs(), None, few(2)).err().unwrap().to_string();
+    assert!(error.contains("--model"), "{error}");
+    // LoRAs alone need neither a model nor a rank.
+    let plain = || {
+        vec![
+            input("adapters/sd15_lora_peft", 0.5),
+            input("adapters/sd15_rslora_peft", 1.),
+        ]
+    };
+    let energy = Resize {
+        rank: None,
+        energy: Some(0.999),
+    };
+    assert_eq!(back_merge(plain(), None, energy).unwrap().1.len(), 9);
+}
+
+#[test]
+fn checkpoints_are_written_with_adapters_in_them() {
+    let folder = tempfile::tempdir().unwrap();
+    let (base, merged) = (folder.path().join("base"), folder.path().join("merged"));
+    let unet = unet("sd15");
+    save(&unet, &base);
+    let all = [
+        "adapters/sd15_lora_peft",
+        "adapted/sd15_dora_peft",
+        "adapters/sd15_lokr.safetensors",
+    ];
+    let edit = AppliedTo::new(all.map(|path| (adapter(path, "sd15"), 0.6)).into_iter().collect());
+    let options = potstill_models::ConvertOptions {
+        layout: potstill_models::Layout::Folder,
+        dtype: None,
+        title: None,
+        allow: &[],
+        vae: None,
+        edit: Some(&edit),
+    };
+    let source = potstill_models::Checkpoint::open(&base).unwrap();
+    potstill_models::convert_checkpoint(&source, &merged, &options, &mut |_, _| Ok(())).unwrap();
+    let found = Unet::load(&merged.join("unet"), &Device::Cpu).unwrap();
+    for path in all {
+        apply(unet.params(), &adapter(path, "sd15"), Component::Unet, 0.6).unwrap();
+    }
+    for (wanted, found) in unet.params().iter().zip(found.params().iter()) {
+        assert_eq!(values(&wanted.tensor()), values(&found.tensor()), "{}", wanted.name());
     }
 }
 

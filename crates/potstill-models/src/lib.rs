@@ -25,7 +25,7 @@ mod vae;
 
 pub use checkpoint::{
     Checkpoint, CheckpointReport, Component, ComponentConfig, ComponentReport, Conversions, ConvertOptions, Converted,
-    Dialect, Layout, Site, UnusedKey, convert_checkpoint,
+    Dialect, Layout, Site, UnusedKey, WeightEdit, convert_checkpoint,
 };
 pub use clip::{ClipActivation, TextConfig, TextEncoder, TextOutput};
 pub use error::{KeyMismatch, ModelError, Result};

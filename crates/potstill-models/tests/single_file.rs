@@ -31,6 +31,7 @@ fn keep(layout: Layout) -> ConvertOptions<'static> {
         title: None,
         allow: &[],
         vae: None,
+        edit: None,
     }
 }
 

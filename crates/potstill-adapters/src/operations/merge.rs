@@ -23,7 +23,7 @@ pub struct MergeInput {
 }
 
 impl MergeInput {
-    fn weight_of(&self, name: &str) -> f64 {
+    pub(super) fn weight_of(&self, name: &str) -> f64 {
         let special = self.blocks.iter().rev().find(|(pattern, _)| fits(pattern, name));
         special.map_or(self.weight, |(_, weight)| *weight)
     }

@@ -35,23 +35,7 @@ pub struct Resized {
 /// # Errors
 /// When neither or an impossible rank or energy is asked for, and for modules that are no plain LoRA.
 pub fn resize(adapter: &mut Adapter, how: Resize) -> Result<Vec<Resized>> {
-    let valid = match how {
-        Resize {
-            rank: None,
-            energy: None,
-        }
-        | Resize { rank: Some(0), .. } => false,
-        Resize {
-            energy: Some(energy), ..
-        } => energy > 0.0 && energy <= 1.0,
-        Resize { .. } => true,
-    };
-    if !valid {
-        return Err(AdapterError::input(
-            "resize",
-            "needs a rank of at least 1, an energy above 0 and up to 1, or both",
-        ));
-    }
+    how.check()?;
     let mut report = Vec::new();
     for (name, module) in &mut adapter.modules {
         if module.update.is_some() {
@@ -68,7 +52,22 @@ fn resize_module(name: &str, module: &mut Module, how: Resize) -> Result<Resized
     let (up_q, up_r) = qr(&up);
     let (down_q, down_r) = qr(&down.transposed());
     let Svd { u, s, v } = svd(&up_r.times(&down_r.transposed()));
-    let rank = kept(&s, how);
+    let found = Svd {
+        u: up_q.times(&u),
+        v: down_q.times(&v),
+        s,
+    };
+    Ok(Resized {
+        from,
+        ..keep(name, module, found, 0.0, how)
+    })
+}
+
+/// Gives a module the first of the singular values of its change, as many as are asked for, and says what is lost. They
+/// are shared evenly by up and down; `beyond` is the squared norm of the change behind these singular values.
+pub(super) fn keep(name: &str, module: &mut Module, Svd { u, s, v }: Svd, beyond: f64, how: Resize) -> Resized {
+    let whole = energy(&s) + beyond;
+    let rank = kept(&s, whole, how);
     let root = |m: Matrix| {
         let mut m = m.first_columns(rank);
         for row in m.values.chunks_mut(rank) {
@@ -76,19 +75,43 @@ fn resize_module(name: &str, module: &mut Module, how: Resize) -> Result<Resized
         }
         m
     };
-    module.set_factors(&up_q.times(&root(u)), &down_q.times(&root(v)).transposed());
-    let energy = |values: &[f64]| values.iter().map(|s| s * s).sum::<f64>();
-    let whole = energy(&s);
-    Ok(Resized {
+    module.set_factors(&root(u), &root(v).transposed());
+    let lost = energy(&s[rank..]) + beyond;
+    Resized {
         name: name.to_string(),
-        from,
+        from: s.len(),
         to: rank,
-        lost: if whole > 0.0 {
-            (energy(&s[rank..]) / whole).sqrt()
-        } else {
-            0.0
-        },
-    })
+        lost: if whole > 0.0 { (lost / whole).sqrt() } else { 0.0 },
+    }
+}
+
+pub(super) fn energy(values: &[f64]) -> f64 {
+    values.iter().map(|s| s * s).sum()
+}
+
+impl Resize {
+    /// # Errors
+    /// When neither or an impossible rank or energy is asked for.
+    pub(super) fn check(self) -> Result<()> {
+        let valid = match self {
+            Self {
+                rank: None,
+                energy: None,
+            }
+            | Self { rank: Some(0), .. } => false,
+            Self {
+                energy: Some(energy), ..
+            } => energy > 0.0 && energy <= 1.0,
+            Self { .. } => true,
+        };
+        match valid {
+            true => Ok(()),
+            false => Err(AdapterError::input(
+                "rank",
+                "needs a rank of at least 1, an energy above 0 and up to 1, or both",
+            )),
+        }
+    }
 }
 
 /// The same product of factors with no more ranks than the smaller side has, so that what follows stays as small as the
@@ -103,10 +126,9 @@ fn no_wider((up, down): (Matrix, Matrix)) -> (Matrix, Matrix) {
 }
 
 /// The number of singular values to keep; one at least, for a LoRA has a rank.
-fn kept(s: &[f64], how: Resize) -> usize {
+fn kept(s: &[f64], whole: f64, how: Resize) -> usize {
     let most = how.rank.unwrap_or(s.len()).min(s.len());
     let Some(energy) = how.energy else { return most };
-    let whole: f64 = s.iter().map(|s| s * s).sum();
     let mut sum = 0.0;
     let enough = s.iter().position(|s| {
         sum += s * s;

@@ -24,6 +24,18 @@ pub struct ConvertOptions<'a> {
     pub allow: &'a [String],
     /// A checkpoint whose VAE takes the place of the source's.
     pub vae: Option<&'a Checkpoint>,
+    /// What changes weights on their way.
+    pub edit: Option<&'a dyn WeightEdit>,
+}
+
+/// Changes weights on their way into a converted checkpoint.
+pub trait WeightEdit {
+    /// Whether it changes the parameter of a component with this diffusers name. All others keep their bytes.
+    fn changes(&self, component: Component, name: &str) -> bool;
+
+    /// Changes the values of such a parameter, which are in diffusers' order. The same values give the same result: a
+    /// file's are asked for twice, for its digest first.
+    fn change(&self, component: Component, name: &str, values: &mut [f32]) -> Result<()>;
 }
 
 /// What [`convert_checkpoint`] has written.
@@ -46,6 +58,7 @@ pub(super) struct Job<'a> {
     pub(super) parts: Vec<&'a Part>,
     pub(super) dtype: Option<Dtype>,
     pub(super) title: String,
+    pub(super) edit: Option<&'a dyn WeightEdit>,
 }
 
 /// Writes `source` to `target`, which must not exist. It appears whole or not at all.
@@ -91,6 +104,7 @@ pub fn convert_checkpoint(
         source,
         dtype: options.dtype,
         title: title(source, options),
+        edit: options.edit,
         parts,
     };
     let files = match options.layout {

@@ -24,7 +24,7 @@ mod weights;
 mod write;
 
 pub use config::ComponentConfig;
-pub use convert::{ConvertOptions, Converted, convert_checkpoint};
+pub use convert::{ConvertOptions, Converted, WeightEdit, convert_checkpoint};
 pub(crate) use family::refuse_relatives;
 pub use kinds::{Component, Dialect};
 pub(crate) use opened::not_a_model;

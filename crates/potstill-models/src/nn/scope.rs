@@ -144,7 +144,8 @@ pub(crate) struct Built<M> {
     shapes: NamedShapes,
 }
 
-fn run<M>(source: &mut dyn Source, device: &Device, make: impl FnOnce(&Scope) -> M) -> Result<Built<M>> {
+/// Builds a model from a source; every missing, unexpected and misshapen key is in the error.
+pub(crate) fn build<M>(source: &mut dyn Source, device: &Device, make: impl FnOnce(&Scope) -> M) -> Result<Built<M>> {
     let state = RefCell::new(State {
         source,
         device: device.clone(),
@@ -185,12 +186,7 @@ fn run<M>(source: &mut dyn Source, device: &Device, make: impl FnOnce(&Scope) ->
     }
 }
 
-/// Builds a model from a source; every missing, unexpected and misshapen key is in the error.
-pub(crate) fn build<M>(source: &mut dyn Source, device: &Device, make: impl FnOnce(&Scope) -> M) -> Result<Built<M>> {
-    run(source, device, make)
-}
-
 /// The names and diffusers' shapes of the parameters that a model would have, without allocating them.
 pub(crate) fn shapes_of<M>(make: impl FnOnce(&Scope) -> M) -> Result<NamedShapes> {
-    Ok(run(&mut Shapes, &Device::Cpu, make)?.shapes)
+    Ok(build(&mut Shapes, &Device::Cpu, make)?.shapes)
 }

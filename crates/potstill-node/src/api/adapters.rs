@@ -6,8 +6,8 @@ use napi::Env;
 use napi::bindgen_prelude::Object;
 use napi_derive::napi;
 use potstill_adapters::{
-    Adapter, AdapterError, Dialect, Factors, Family, MergeInput, Resize, WriteOptions, merge, report, resize, scale,
-    write_adapter,
+    Adapter, AdapterError, Dialect, Extracted, Factors, Family, MergeInput, Resize, Resized, WriteOptions, back_merge,
+    extract, merge, report, resize, scale, write_adapter,
 };
 use potstill_io::Dtype;
 use potstill_models::PredictionKind;
@@ -63,6 +63,26 @@ pub struct ResizedLayer {
     pub lost: f64,
 }
 
+impl From<Resized> for ResizedLayer {
+    fn from(layer: Resized) -> Self {
+        Self {
+            name: layer.name,
+            from: layer.from as u32,
+            to: layer.to as u32,
+            lost: layer.lost,
+        }
+    }
+}
+
+/// What was found between two checkpoints.
+#[napi(object)]
+pub struct ExtractedAdapter {
+    /// What every layer lost.
+    pub layers: Vec<ResizedLayer>,
+    /// Names of what differs and has no place in a LoRA.
+    pub left_out: Vec<String>,
+}
+
 /// An adapter's ranks, scales and norms, a JSON document.
 #[napi(ts_return_type = "Promise<Outcome<string>>", catch_unwind)]
 pub fn inspect_adapter(env: &Env, path: String, model: Option<String>) -> napi::Result<Object<'_>> {
@@ -107,18 +127,75 @@ pub fn merge_adapters(
     target: AdapterTarget,
 ) -> napi::Result<Object<'_>> {
     run_job(env, "adapter", move || {
-        let mut inputs = Vec::new();
-        for AdapterSummand { path, weight } in summands {
-            let adapter = open(&path, target.model.as_deref())?;
-            inputs.push(MergeInput {
-                adapter,
-                name: path,
-                weight,
-                blocks: blocks.iter().map(|b| (b.block.clone(), weight * b.weight)).collect(),
-            });
-        }
-        write(&merge(inputs)?, &out, &out, &target)
+        let sum = merge(inputs(summands, &blocks, target.model.as_deref())?)?;
+        write(&sum, &out, &out, &target)
     })
+}
+
+/// Writes what adapters together do to their model as a LoRA of fewer ranks; resolves to what every layer lost.
+#[napi(ts_return_type = "Promise<Outcome<Array<ResizedLayer>>>", catch_unwind)]
+pub fn back_merge_adapters(
+    env: &Env,
+    summands: Vec<AdapterSummand>,
+    out: String,
+    rank: Option<u32>,
+    energy: Option<f64>,
+    target: AdapterTarget,
+) -> napi::Result<Object<'_>> {
+    run_job(env, "adapter", move || {
+        let model = target.model.as_deref();
+        let (adapter, layers) = back_merge(inputs(summands, &[], model)?, model.map(Path::new), few(rank, energy))?;
+        write(&adapter, &out, &out, &target)?;
+        Ok(layers.into_iter().map(ResizedLayer::from).collect::<Vec<_>>())
+    })
+}
+
+/// Writes the LoRA that leads from one checkpoint to another.
+#[napi(ts_return_type = "Promise<Outcome<ExtractedAdapter>>", catch_unwind)]
+pub fn extract_adapter(
+    env: &Env,
+    base: String,
+    tuned: String,
+    out: String,
+    rank: u32,
+    energy: Option<f64>,
+    target: AdapterTarget,
+) -> napi::Result<Object<'_>> {
+    run_job(env, "adapter", move || {
+        let Extracted {
+            adapter,
+            layers,
+            left_out,
+        } = extract(Path::new(&base), Path::new(&tuned), few(Some(rank), energy))?;
+        write(&adapter, &out, &out, &target)?;
+        Ok(ExtractedAdapter {
+            layers: layers.into_iter().map(ResizedLayer::from).collect(),
+            left_out,
+        })
+    })
+}
+
+fn inputs(
+    summands: Vec<AdapterSummand>,
+    blocks: &[BlockWeight],
+    model: Option<&str>,
+) -> Result<Vec<MergeInput>, OpError> {
+    let input = |AdapterSummand { path, weight }| {
+        Ok(MergeInput {
+            adapter: open(&path, model)?,
+            name: path,
+            weight,
+            blocks: blocks.iter().map(|b| (b.block.clone(), weight * b.weight)).collect(),
+        })
+    };
+    summands.into_iter().map(input).collect()
+}
+
+fn few(rank: Option<u32>, energy: Option<f64>) -> Resize {
+    Resize {
+        rank: rank.map(|rank| rank as usize),
+        energy,
+    }
 }
 
 /// Writes an adapter with fewer ranks; resolves to what every layer lost.
@@ -133,16 +210,9 @@ pub fn resize_adapter(
 ) -> napi::Result<Object<'_>> {
     run_job(env, "adapter", move || {
         let mut adapter = open(&path, target.model.as_deref())?;
-        let rank = rank.map(|rank| rank as usize);
-        let layers = resize(&mut adapter, Resize { rank, energy }).map_err(|error| of_file(error, &path))?;
+        let layers = resize(&mut adapter, few(rank, energy)).map_err(|error| of_file(error, &path))?;
         write(&adapter, &path, &out, &target)?;
-        let layers = layers.into_iter().map(|layer| ResizedLayer {
-            name: layer.name,
-            from: layer.from as u32,
-            to: layer.to as u32,
-            lost: layer.lost,
-        });
-        Ok(layers.collect::<Vec<_>>())
+        Ok(layers.into_iter().map(ResizedLayer::from).collect::<Vec<_>>())
     })
 }
 
@@ -154,7 +224,7 @@ pub fn is_adapter(env: &Env, path: String) -> napi::Result<Object<'_>> {
     })
 }
 
-fn open(path: &str, model: Option<&str>) -> Result<Adapter, OpError> {
+pub(super) fn open(path: &str, model: Option<&str>) -> Result<Adapter, OpError> {
     let family = model.map(|model| Family::of_model(Path::new(model))).transpose()?;
     let adapter = Adapter::open(Path::new(path), family.as_ref());
     adapter.map_err(|error| match (&error, model) {

@@ -7,9 +7,11 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use napi::Env;
 use napi::bindgen_prelude::Object;
 use napi_derive::napi;
+use potstill_adapters::AppliedTo;
 use potstill_io::Dtype;
 use potstill_models::{Checkpoint, ConvertOptions, Layout, ModelError, convert_checkpoint};
 
+use super::adapters::{AdapterSummand, open as open_adapter};
 use crate::core::{CancelToken, OpError, run_job};
 
 /// What a conversion is to write.
@@ -27,6 +29,8 @@ pub struct ConversionRequest {
     pub allow: Vec<String>,
     /// A file or folder whose VAE takes the place of the source's.
     pub vae: Option<String>,
+    /// Adapters that are laid into the weights, in this order.
+    pub adapters: Vec<AdapterSummand>,
 }
 
 /// What a conversion has written.
@@ -89,11 +93,16 @@ pub fn convert_checkpoint_to<'env>(
 ) -> napi::Result<Object<'env>> {
     let (progress, cancel) = (progress.clone(), cancel.clone());
     run_job(env, "model", move || {
-        let source = Checkpoint::open(Path::new(&source))?;
+        let (model, source) = (source.clone(), Checkpoint::open(Path::new(&source))?);
         let vae = request
             .vae
             .map(|path| Checkpoint::open_as(Path::new(&path), source.kind()));
         let vae = vae.transpose()?;
+        let adapters = request
+            .adapters
+            .into_iter()
+            .map(|AdapterSummand { path, weight }| Ok((open_adapter(&path, Some(model.as_str()))?, weight)));
+        let edit = AppliedTo::new(adapters.collect::<Result<_, OpError>>()?);
         let options = ConvertOptions {
             layout: if request.layout == "file" {
                 Layout::File
@@ -104,6 +113,7 @@ pub fn convert_checkpoint_to<'env>(
             title: request.title,
             allow: &request.allow,
             vae: vae.as_ref(),
+            edit: Some(&edit),
         };
         let converted = convert_checkpoint(&source, Path::new(&target), &options, &mut |done, total| {
             progress.done.store(done, Ordering::Relaxed);

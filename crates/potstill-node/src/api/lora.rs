@@ -5,12 +5,12 @@ use std::path::Path;
 use napi::Env;
 use napi::bindgen_prelude::{BigInt, Object};
 use napi_derive::napi;
-use potstill_adapters::{Adapter, Family, LoraOptions, TrainedLora, apply, write_adapter};
+use potstill_adapters::{LoraOptions, TrainedLora, apply, write_adapter};
 use potstill_engine::DType;
 use potstill_io::Dtype;
 use potstill_models::{Component, Params, PromptEncoder};
 
-use super::adapters::{AdapterTarget, write_options};
+use super::adapters::{AdapterTarget, open, write_options};
 use super::unet::{Parameter, UnetModule};
 use crate::core::{Engine, OpError, Result, State, id, of_file, read_tensors, write_tensors};
 
@@ -94,7 +94,7 @@ impl Engine {
     ) -> napi::Result<Object<'env>> {
         self.query(env, "attachLora", move |state| {
             let module = state.get::<UnetModule>(id(unet))?;
-            let adapter = open(&path, &model)?;
+            let adapter = open(&path, Some(model.as_str()))?;
             let lora =
                 TrainedLora::of_adapter(&module.unet, &adapter, weight).map_err(|error| of_file(error, &path))?;
             put(state, out, lora)
@@ -176,7 +176,7 @@ impl Engine {
         text: Option<f64>,
     ) -> napi::Result<Object<'env>> {
         self.query(env, "applyAdapter", move |state| {
-            let adapter = open(&path, &model)?;
+            let adapter = open(&path, Some(model.as_str()))?;
             let lay = |params: &Params, component| {
                 let changed = apply(params, &adapter, component, weight);
                 changed.map(|count| count as u32).map_err(|error| of_file(error, &path))
@@ -213,11 +213,4 @@ fn put(state: &mut State, out: f64, lora: TrainedLora) -> Result<AttachedLora> {
     };
     state.put(id(out), Ok(lora));
     Ok(facts)
-}
-
-fn open(path: &str, model: &str) -> Result<Adapter> {
-    Ok(Adapter::open(
-        Path::new(path),
-        Some(&Family::of_model(Path::new(model))?),
-    )?)
 }

@@ -11,7 +11,7 @@ use serde_json::{Map, Value as Json, json};
 use super::values::{bytes_as, dtype_of};
 use super::weight_file;
 use crate::checkpoint::config::ComponentConfig;
-use crate::checkpoint::convert::{ConvertProgress, Job};
+use crate::checkpoint::convert::{ConvertProgress, Job, WeightEdit};
 use crate::checkpoint::kinds::Component;
 use crate::checkpoint::opened::{KEPT_LOGIT_SCALE, KEPT_METADATA, Layout};
 use crate::checkpoint::own_tokenizer::{padding, tokenizer_name};
@@ -73,7 +73,7 @@ fn fill(job: &Job, folder: &Path, progress: &mut ConvertProgress<'_>) -> Result<
         create_dir_durably(&place)?;
         files.push(write_json(&place.join("config.json"), &config_json(part, job.dtype))?);
         let path = place.join(weight_file(part.component));
-        write_weights(part, &specs, &path, &mut |bytes| {
+        write_weights(part, &specs, &path, job.edit, &mut |bytes| {
             progress(done, total)?;
             done += bytes;
             Ok(())
@@ -112,13 +112,14 @@ fn write_weights(
     part: &Part,
     specs: &[TensorSpec],
     path: &Path,
+    edit: Option<&dyn WeightEdit>,
     step: &mut dyn FnMut(u64) -> Result<()>,
 ) -> Result<()> {
     let metadata = BTreeMap::from([("format".to_string(), "pt".to_string())]);
     let mut failure = None;
     let written = write_safetensors(path, specs, &metadata, &mut |i, writer: &mut dyn Write| {
         let TensorSpec { name, dtype, .. } = &specs[i];
-        let bytes = match step(specs[i].bytes()).and_then(|()| bytes_as(part, name, *dtype)) {
+        let bytes = match step(specs[i].bytes()).and_then(|()| bytes_as(part, name, *dtype, edit)) {
             Ok(bytes) => bytes,
             Err(error) => {
                 failure = Some(error);

@@ -9,7 +9,7 @@ use sha2::{Digest, Sha256};
 
 use super::metadata::file_metadata;
 use super::values::{bytes_as, dtype_of};
-use crate::checkpoint::convert::{ConvertProgress, Job};
+use crate::checkpoint::convert::{ConvertProgress, Job, WeightEdit};
 use crate::checkpoint::kinds::{Component, Storage};
 use crate::checkpoint::names::{Stored, single_file_name};
 use crate::checkpoint::opened::LOGIT_SCALE_KEY;
@@ -39,6 +39,7 @@ pub(super) enum Content<'a> {
 pub(super) struct Plan<'a> {
     pub(super) specs: Vec<TensorSpec>,
     contents: Vec<Content<'a>>,
+    edit: Option<&'a dyn WeightEdit>,
 }
 
 /// Writes the file.
@@ -106,6 +107,7 @@ fn plan<'a>(job: &Job<'a>) -> Result<Plan<'a>> {
     let mut plan = Plan {
         specs: Vec::new(),
         contents: Vec::new(),
+        edit: job.edit,
     };
     for part in job.parts.iter().copied() {
         let mut index: BTreeMap<String, usize> = BTreeMap::new();
@@ -212,7 +214,7 @@ impl Plan<'_> {
         let mut ordered: Vec<_> = names.iter().collect();
         ordered.sort_by_key(|(name, _)| third(name));
         for (name, shape) in ordered {
-            let bytes = bytes_as(part, name, dtype)?;
+            let bytes = bytes_as(part, name, dtype, self.edit)?;
             match storage {
                 Storage::Transposed => sink(&transpose(&bytes, shape, dtype.size()))?,
                 _ => sink(&bytes)?,

@@ -4,6 +4,7 @@ use std::borrow::Cow;
 
 use potstill_io::{Dtype, f32_to_bytes};
 
+use crate::checkpoint::convert::WeightEdit;
 use crate::checkpoint::part::Part;
 use crate::checkpoint::weights::StoredValues;
 use crate::error::{ModelError, Result};
@@ -13,20 +14,29 @@ pub(super) fn dtype_of(part: &Part, name: &str) -> Dtype {
     part.weights.locate(name).map_or(Dtype::F32, |(_, view)| view.dtype)
 }
 
-/// A parameter's bytes in diffusers' order as `dtype`. The same dtype gives the same bytes.
+/// A parameter's bytes in diffusers' order as `dtype`. The same dtype gives the same bytes, unless they are edited.
 ///
 /// # Errors
 /// When a value does not fit the dtype, naming the parameter.
-pub(super) fn bytes_as<'a>(part: &'a Part, name: &str, dtype: Dtype) -> Result<Cow<'a, [u8]>> {
+pub(super) fn bytes_as<'a>(
+    part: &'a Part,
+    name: &str,
+    dtype: Dtype,
+    edit: Option<&dyn WeightEdit>,
+) -> Result<Cow<'a, [u8]>> {
     let place = || part.weights.path().display().to_string();
     let Some(StoredValues { dtype: stored, bytes }) = part.weights.values(name) else {
         return Err(ModelError::file(part.weights.path(), format!("has no `{name}`")));
     };
-    if stored == dtype {
+    let edit = edit.filter(|edit| edit.changes(part.component, name));
+    if stored == dtype && edit.is_none() {
         return Ok(bytes);
     }
     let io = potstill_io::IoError::safetensors(part.weights.path());
-    let values = stored.to_f32(&bytes).map_err(io)?;
+    let mut values = stored.to_f32(&bytes).map_err(io)?;
+    if let Some(edit) = edit {
+        edit.change(part.component, name, &mut values)?;
+    }
     let io = potstill_io::IoError::safetensors(part.weights.path());
     let converted = f32_to_bytes(&values, dtype).map_err(io)?;
     if dtype == Dtype::F16 && !overflows(&values).is_empty() {
