@@ -44,6 +44,7 @@ export async function buildCache(recipe: ResolvedRecipe, options: BuildOptions =
   const wanted = [plans.latents, plans.text, ...plans.teachers.map(({ plan }) => plan)];
   const missing = new Set<unknown>();
   for (const plan of wanted) if ((await componentState(plans.dir, plan)) !== 'sealed') missing.add(plan);
+  requireImported(plans, missing);
   await requireBuildMemory(recipe, plans, missing);
   const engine = options.engine ?? (await loadEngine());
   const components: ComponentOutcome[] = [];
@@ -51,6 +52,16 @@ export async function buildCache(recipe: ResolvedRecipe, options: BuildOptions =
     components.push(await buildComponent(plans.dir, build, nativeStore(engine), { progress, signal }));
   }
   return { plans, components };
+}
+
+/** Nobody but its maker can draw stored noise. */
+function requireImported({ dir, teachers }: CachePlans, missing: ReadonlySet<unknown>): void {
+  const unfinished = teachers.find(({ plan }) => plan.noise.generator === 'stored' && missing.has(plan));
+  if (unfinished === undefined) return;
+  throw inputError('ERR_CACHE_PART', `teacher ${unfinished.plan.id} was imported, but not to its end`, {
+    where: dir,
+    remedy: 'Run `potstill cache import FILES RECIPE` again: it goes on where it stopped.',
+  });
 }
 
 /** One model is loaded at a time, and none for what is sealed. */

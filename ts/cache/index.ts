@@ -3,6 +3,7 @@ export { type BuildOptions, type BuiltCache, buildCache } from './build-cache.ts
 export { ensureCache } from './ensure-cache.ts';
 export { type ExportedCache, type ExportOptions, exportCache } from './export.ts';
 export type { FilesSummary } from './files-summary.ts';
+export { type CacheImportOptions, type ImportedCache, type ImportedTeacher, importCache } from './import.ts';
 export {
   type BatchRequest,
   type CachedBatch,

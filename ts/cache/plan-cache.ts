@@ -8,7 +8,15 @@ import { readPlan } from './component.ts';
 import { type DataScan, type DataSource, scanData } from './data/scan.ts';
 import { inspectImage, inspectText, inspectUnet, inspectVae } from './inspect.ts';
 import { type DigestOptions, digestComponent, digestEncoder } from './plan/model-digest.ts';
-import { planLatents, planTeacher, planText, type TextFacts, type UnetFacts, type VaeFacts } from './plan/plans.ts';
+import {
+  type DrawOptions,
+  planLatents,
+  planTeacher,
+  planText,
+  type TextFacts,
+  type UnetFacts,
+  type VaeFacts,
+} from './plan/plans.ts';
 import type { LatentsPlan, TeacherPlan, TextPlan } from './plan/types.ts';
 import { fieldsOf, teachersOf } from './request.ts';
 
@@ -32,8 +40,16 @@ export interface CachePlans {
 export interface PlanOptions {
   /** Which of the recipe's teachers to plan; all of them by default. */
   readonly teachers?: ((id: string) => boolean) | undefined;
+  /** The draws of a teacher, where they are not what the recipe says. */
+  readonly drawsOf?: ((id: string, shared: SharedDraws) => Promise<DrawOptions>) | undefined;
   readonly progress?: Progress | undefined;
   readonly signal?: AbortSignal | undefined;
+}
+
+/** What draws of elsewhere are assigned to. */
+export interface SharedDraws {
+  readonly scan: DataScan;
+  readonly latents: LatentsPlan;
 }
 
 /**
@@ -46,10 +62,10 @@ export interface PlanOptions {
  */
 export async function planCache(
   recipe: ResolvedRecipe,
-  { teachers: isWanted = () => true, progress = silentProgress, signal }: PlanOptions = {},
+  { teachers: isWanted = () => true, drawsOf, progress = silentProgress, signal }: PlanOptions = {},
 ): Promise<CachePlans> {
   const options: DigestOptions = { progress, signal };
-  const { dir, dtype, draws, noise, timesteps } = recipe.cache;
+  const { dir, dtype } = recipe.cache;
   const student = await inspectUnet(recipe.student.model);
   const scan = await scanData(sourcesOf(recipe, student.sampleSize), inspectImage, { progress, signal });
   const latents = planLatents(scan, await vaeFacts(recipe, options), dtype);
@@ -67,11 +83,27 @@ export async function planCache(
         },
       );
     }
-    const drawing = { draws, generator: noise, baseSeed: recipe.seed, timesteps };
+    const drawing = await (drawsOf?.(teacher.id, { scan, latents }) ?? drawsOfRecipe(recipe, teacher.id));
     const plan = planTeacher(teacher.id, scan, { latents, text }, unet, fieldsOf(recipe), drawing, dtype);
     teachers.push({ plan, model: teacher.model });
   }
   return { dir, scan, latents, text, teachers };
+}
+
+/** Draws by the recipe; stored ones are in the plan that an import made. */
+async function drawsOfRecipe({ cache, seed }: ResolvedRecipe, id: string): Promise<DrawOptions> {
+  const { dir, draws, noise, timesteps } = cache;
+  if (noise !== 'stored') return { draws, generator: noise, baseSeed: seed, timesteps };
+  const stored = await readPlan(dir, `teachers/${id}`);
+  if (stored?.component === 'teacher' && stored.given !== undefined) {
+    const { given, timeIds } = stored;
+    const { generator, baseSeed } = stored.noise;
+    return { draws: stored.draws, generator, baseSeed, timesteps: stored.timesteps, given, timeIds };
+  }
+  throw inputError('ERR_CACHE_PART', `teacher ${id} has no stored noise in the cache`, {
+    where: dir,
+    remedy: 'Bring its files in with `potstill cache import FILES RECIPE`, or set cache.noise to "philox".',
+  });
 }
 
 function sourcesOf(recipe: ResolvedRecipe, sampleSize: number | undefined): DataSource[] {

@@ -2,6 +2,7 @@ import { join } from 'node:path';
 import { inputError } from '../errors.ts';
 import type { Engine } from '../native/engine.ts';
 import { noise } from '../native/noise.ts';
+import type { Shape } from '../native/shape.ts';
 import { Tensor } from '../native/tensor.ts';
 import { componentName, componentState } from './component.ts';
 import { type Size, sizeOfView } from './data/view.ts';
@@ -122,11 +123,13 @@ export class CacheReader {
   /** The cached draws of a teacher's plan; every teacher of a recipe has the same. */
   draws(plan: TeacherPlan, rows: readonly Pick<CachedRow, 'sample' | 'draw'>[]): CachedDraws {
     const keys = rows.map(({ sample, draw }) => ({ ...this.#view(plan.samples[sample]?.[0] ?? -1), draw }));
-    const { seeds, timesteps } = drawsOf(plan, keys);
     const { channels, downscale } = this.plans.latents.vae;
     const { width, height } = sizeOfView(keys[0]?.view ?? '');
     const shape = [channels, height / downscale, width / downscale];
-    return { noise: noise(this.#engine, { generator: plan.noise.generator, seeds, shape }), timesteps };
+    const { generator } = plan.noise;
+    if (generator === 'stored') return this.#givenDraws(plan, rows, shape);
+    const { seeds, timesteps } = drawsOf(plan, keys);
+    return { noise: noise(this.#engine, { generator, seeds, shape }), timesteps };
   }
 
   /** Pair of view and caption of a row of a batch. */
@@ -148,6 +151,17 @@ export class CacheReader {
     const records = rows.map(({ sample, draw }) => sample * plan.draws + draw);
     const fields = rows.map(({ unconditional }) => (unconditional ? 'uncond' : field));
     return this.#files.read(this.#engine, `teachers/${teacher}`, shape, records, fields);
+  }
+
+  #givenDraws(plan: TeacherPlan, rows: readonly Pick<CachedRow, 'sample' | 'draw'>[], shape: Shape): CachedDraws {
+    const records = rows.map(({ sample, draw }) => sample * plan.draws + draw);
+    const timesteps = records.map((record) => {
+      const given = plan.given?.[record];
+      if (given === undefined) throw new RangeError(`record ${record} has no draw in the plan`);
+      return given.timestep;
+    });
+    const noise = this.#files.read(this.#engine, `teachers/${plan.id}`, [records.length, ...shape], records, ['noise']);
+    return { noise, timesteps: Float64Array.from(timesteps) };
   }
 
   #view(index: number): LatentsPlan['views'][number] {

@@ -12,7 +12,7 @@ export const COMMANDS: readonly RegisteredCommand[] = [
   { name: 'demo', summary: 'the whole pipeline on small models and real pictures', load: () => import('./demo.ts') },
   {
     name: 'cache',
-    summary: 'build, verify, list and export the caches that training reads',
+    summary: 'build, verify, list, export and import the caches that training reads',
     load: () => import('./cache.ts'),
   },
   { name: 'train', summary: 'train a student by a recipe', load: () => import('./train.ts') },
@@ -47,7 +47,6 @@ export const NOT_BUILT: readonly string[] = [
   'recipe migrate',
   'cache seal',
   'cache gc',
-  'cache import',
   'model quantize',
   'watch',
   'bench verify',

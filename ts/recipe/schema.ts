@@ -91,7 +91,10 @@ const cache = z
     dir: path.default('cache').describe('Folder of the cache; what fits in it already is not computed again.'),
     layout: z.enum(['shards', 'files']).default('shards'),
     draws: positiveInt.max(1024).default(4).describe('Draws of (timestep, noise) per view of an image.'),
-    noise: z.enum(['philox', 'torch']).default('philox').describe('Generator of the noise.'),
+    noise: z
+      .enum(['philox', 'torch', 'stored'])
+      .default('philox')
+      .describe('Generator of the noise; "stored": noise, draws and timesteps as `cache import` brought them in.'),
     timesteps: z
       .tuple([
         z

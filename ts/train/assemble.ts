@@ -52,7 +52,7 @@ export async function assemble(engine: Engine, recipe: ResolvedRecipe, cache: Op
       among: train,
       seed,
       batch: training.batch,
-      draws: fields.length > 0 ? recipe.cache.draws : 1,
+      draws: fields.length > 0 ? cache.draws : 1,
     }),
     source: sourceOf(engine, recipe, cache, schedule),
     seed,

@@ -20,6 +20,8 @@ pub(crate) const KEY: &str = "key";
 pub(crate) const SEED: &str = "seed";
 /// Name of the tensor of timesteps.
 pub(crate) const TIMESTEP: &str = "timestep";
+/// Name of the tensor of stored noise.
+pub(crate) const NOISE: &str = "noise";
 /// Name of the tensor of latents.
 pub(crate) const LATENTS: &str = "latents";
 /// Name of the tensor of encoded captions.
@@ -304,6 +306,7 @@ impl Layout {
                 .fields
                 .iter()
                 .map(|field| (field.name(), latent(latents)))
+                .chain(plan.given.as_ref().map(|_| (NOISE, latent(latents))))
                 .collect(),
         })
     }
@@ -397,6 +400,14 @@ impl Layout {
             return Err(self.out_of_range("draws".to_owned()));
         };
         self.run(record)?;
+        if let Some(given) = &plan.given {
+            let given = given.get(record as usize);
+            let given = given.ok_or_else(|| self.out_of_range(format!("given draw {record}")))?;
+            return Ok(Draw {
+                seed: given.seed,
+                timestep: given.timestep,
+            });
+        }
         let draw = (record % u64::from(plan.draws)) as u32;
         let (view, _) = plan.samples[(record / u64::from(plan.draws)) as usize];
         let entry = &latents.views[view as usize];

@@ -35,9 +35,9 @@ pub use files::{
 };
 pub use layout::{Draw, Layout, ShardRange};
 pub use plan::{
-    Adapter, CacheFormat, EncoderDigest, LatentsPlan, ModelDigest, NoisePlan, Plan, PlanError, PredictionField,
-    PredictionKind, Sampling, SchedulePlan, StorageDtype, TeacherPlan, TextPlan, TextShape, Unconditional, VaePlan,
-    ViewOfImage, WeightStorage,
+    Adapter, CacheFormat, EncoderDigest, GivenDraw, LatentsPlan, ModelDigest, NoiseOfPlan, NoisePlan, Plan, PlanError,
+    PredictionField, PredictionKind, Sampling, SchedulePlan, StorageDtype, TeacherPlan, TextPlan, TextShape,
+    Unconditional, VaePlan, ViewOfImage, WeightStorage,
 };
 pub use reader::{Batch, CacheReader};
 pub use seal::{Dependencies, Seal, ShardInfo};
@@ -50,6 +50,6 @@ pub use verify::{
 #[cfg(feature = "fs")]
 pub use builder::{Builder, ComponentState, ShardWriter, component_state, seal};
 #[cfg(feature = "fs")]
-pub use files::{ExportOptions, Exported, export_files};
+pub use files::{ExportOptions, Exported, ImportedTeacher, export_files, import_teacher, survey_files};
 #[cfg(feature = "fs")]
 pub use folder::FolderSource;

@@ -9,8 +9,8 @@ use crate::canonical::sha256;
 use crate::component::{ComponentId, PLAN_FILE, SEAL_FILE, shard_file};
 use crate::digest::Digest32;
 use crate::error::CacheError;
-use crate::layout::{Draw, LATENTS, Layout};
-use crate::plan::{LatentsPlan, MAX_PLAN_BYTES, Plan, TeacherPlan, TextPlan};
+use crate::layout::{Draw, LATENTS, Layout, NOISE};
+use crate::plan::{LatentsPlan, MAX_PLAN_BYTES, NoiseOfPlan, Plan, TeacherPlan, TextPlan};
 use crate::seal::{MAX_SEAL_BYTES, Seal};
 use crate::source::{Source, SourceError};
 use crate::verify::read_header;
@@ -311,14 +311,16 @@ impl CacheReader {
             .draw(record)
     }
 
-    /// The noise of a teacher's records, made anew.
+    /// The noise of a teacher's records, made anew, or read where it is stored.
     ///
     /// # Errors
     /// [`CacheError::OutOfRange`], [`CacheError::MixedShapes`].
     pub fn noise(&self, teacher: &str, records: &[u64]) -> Result<Batch, CacheError> {
         let id = ComponentId::Teacher(teacher.to_owned());
         let layout = &self.component(&id)?.layout;
-        let generator = self.teacher_plan(teacher)?.noise.generator;
+        let NoiseOfPlan::Made(generator) = self.teacher_plan(teacher)?.noise.generator else {
+            return self.read(&id, NOISE, records);
+        };
         let mut shape: Option<Vec<usize>> = None;
         let mut values = Vec::new();
         for &record in records {

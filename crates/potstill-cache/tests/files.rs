@@ -90,7 +90,7 @@ fn sample(maker: &Maker, teacher: &str, image: usize) -> FilesEntry {
     }
 }
 
-fn build(cache: &Path, maker: &Maker, teachers: &[&str]) {
+fn build_files(cache: &Path, maker: &Maker, teachers: &[&str]) {
     for teacher in teachers {
         for image in 0..IMAGES {
             sample(maker, teacher, image).write(&cache.join(teacher)).unwrap();
@@ -103,7 +103,7 @@ fn clean() -> &'static Path {
     CACHE
         .get_or_init(|| {
             let folder = tempfile::tempdir().unwrap();
-            build(folder.path(), &TORCH, &["animals", "food"]);
+            build_files(folder.path(), &TORCH, &["animals", "food"]);
             folder
         })
         .path()
@@ -131,7 +131,7 @@ fn codes_of(report: &Report) -> Vec<String> {
 
 fn made_by(maker: &Maker) -> Report {
     let folder = tempfile::tempdir().unwrap();
-    build(folder.path(), maker, &["animals", "food"]);
+    build_files(folder.path(), maker, &["animals", "food"]);
     report(folder.path())
 }
 
@@ -406,7 +406,7 @@ fn noise_keyed_by_teacher_is_named_with_and_without_metadata() {
         );
         // A teacher alone contradicts nobody.
         let folder = tempfile::tempdir().unwrap();
-        build(folder.path(), &keyed, &["food"]);
+        build_files(folder.path(), &keyed, &["food"]);
         let alone = self::report(folder.path());
         assert_eq!(alone.verdict, Verdict::Ok);
         let code = if metadata {
@@ -563,7 +563,7 @@ fn structure_alone_makes_nothing_anew() {
         seed: |_, teacher| teacher.len() as u64,
         ..TORCH
     };
-    build(
+    build_files(
         folder.path(),
         &Maker {
             metadata: false,
@@ -849,4 +849,197 @@ fn pictures_beyond_the_layout_are_refused() {
     let refused = export(cache.path(), out.path(), &BTreeMap::new());
     assert!(matches!(refused, Err(CacheError::Entry { .. })));
     assert_eq!(fs::read_dir(out.path()).unwrap().count(), 0);
+}
+
+use common::{build, latent, normals as common_normals, teacher_plan, text_plan};
+use potstill_cache::{
+    LatentsPlan, NoiseOfPlan, Plan, StorageDtype, TeacherPlan, TextPlan, import_teacher, survey_files,
+};
+
+/// A cache with latents and text, and the plan of a teacher whose predictions lie in files.
+struct Imported {
+    cache: TempDir,
+    files: TempDir,
+    plan: TeacherPlan,
+    names: Vec<FilesName>,
+}
+
+const IMPORTED: usize = 40;
+
+fn import_plans() -> (LatentsPlan, TextPlan) {
+    let mut latents = latents_plan(IMPORTED);
+    latents.views.truncate(IMPORTED);
+    let mut text = text_plan();
+    text.shape.tokens = 5;
+    (latents, text)
+}
+
+fn caption_states(caption: u64, field: &str, n: usize) -> Vec<f32> {
+    common_normals(caption + field.len() as u64, n)
+}
+
+/// Files that torch made on a GPU with few threads, in bf16: noise that nobody can make again to the bit.
+fn import_fixture() -> Imported {
+    let (cache, files) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let (latents, text) = import_plans();
+    build(cache.path(), &Plan::Latents(latents.clone()), &mut |_, _, record, n| {
+        latent(record, n)
+    });
+    build(cache.path(), &Plan::Text(text.clone()), &mut |_, field, record, n| {
+        caption_states(record, field, n)
+    });
+    let maker = Maker {
+        noise: |seed, out| {
+            TorchCudaNormals::new(seed, 256).fill_from(0, out);
+            let bytes = potstill_io::f32_to_bytes(out, Dtype::Bf16).unwrap();
+            Dtype::Bf16.to_f32_into(&bytes, out).unwrap();
+        },
+        metadata: false,
+        ..TORCH
+    };
+    let mut plan = TeacherPlan {
+        draws: 1,
+        fields: vec![potstill_cache::PredictionField::Cond],
+        ..teacher_plan("animals", PredictionKind::Epsilon, &latents, &text)
+    };
+    let mut names = Vec::new();
+    for (view, caption) in &plan.samples {
+        let mut entry = sample(&maker, "animals", *view as usize * 5 + 1);
+        entry.hidden_states = caption_states(u64::from(*caption), "encoder_hidden_states", 40);
+        entry.pooled = Some(caption_states(u64::from(*caption), "pooled", 6));
+        entry.write(&files.path().join("animals")).unwrap();
+        names.push(entry.name);
+    }
+    plan.noise.generator = NoiseOfPlan::Stored;
+    let source = FolderSource::new(files.path());
+    plan.given = Some(survey_files(&source, "animals", &names, StorageDtype::F16).unwrap());
+    Imported {
+        cache,
+        files,
+        plan,
+        names,
+    }
+}
+
+impl Imported {
+    fn run(&self) -> Result<potstill_cache::ImportedTeacher, CacheError> {
+        let source = FolderSource::new(self.files.path());
+        import_teacher(self.cache.path(), &self.plan, &source, "animals", &self.names)
+    }
+}
+
+#[test]
+fn imported_files_lose_nothing_and_can_be_exported_again() {
+    let fixture = import_fixture();
+    let imported = fixture.run().unwrap();
+    assert_eq!((imported.records, imported.other_texts), (IMPORTED as u64, 0));
+    let report = report(fixture.cache.path());
+    assert_eq!(codes_of(&report), [""; 0]);
+    let reader = CacheReader::open(Box::new(FolderSource::new(fixture.cache.path())), None).unwrap();
+    let (source, teacher) = (
+        FolderSource::new(fixture.files.path()),
+        "teachers/animals".parse().unwrap(),
+    );
+    for (record, name) in fixture.names.iter().enumerate() {
+        let entry = FilesEntry::read(&source, &format!("animals/{}", name.file())).unwrap();
+        let record = [record as u64];
+        assert_eq!(reader.read(&teacher, "cond", &record).unwrap().values, entry.prediction);
+        assert_eq!(reader.noise("animals", &record).unwrap().values, entry.noise);
+        let draw = reader.draw("animals", record[0]).unwrap();
+        assert_eq!((draw.seed, i64::from(draw.timestep)), (entry.seed, entry.timestep));
+    }
+    // Back again: the very tensors.
+    let out = tempfile::tempdir().unwrap();
+    let views = &reader.latents_plan().views;
+    let ids = views
+        .iter()
+        .enumerate()
+        .map(|(i, view)| (view.image, vec![image_id(i * 5 + 1)]));
+    let exported = export(fixture.cache.path(), out.path(), &ids.collect()).unwrap();
+    assert_eq!((exported.files, exported.unnamed_images), (IMPORTED as u64, 0));
+    let back = FolderSource::new(out.path());
+    for name in &fixture.names {
+        let path = format!("animals/{}", name.file());
+        let (before, after) = (
+            FilesEntry::read(&source, &path).unwrap(),
+            FilesEntry::read(&back, &path).unwrap(),
+        );
+        assert_eq!(
+            FilesEntry {
+                metadata: BTreeMap::new(),
+                ..after
+            },
+            before
+        );
+    }
+    assert!(matches!(fixture.run(), Err(CacheError::Sealed { .. })));
+}
+
+#[test]
+fn damage_to_an_imported_cache_is_found() {
+    let stored = |tensor: &'static str| {
+        move |fixture: &Imported| {
+            edit(
+                &fixture.cache.path().join("teachers/animals/shard-00001.safetensors"),
+                tensor,
+                |bytes| bytes[1] ^= 4,
+            );
+            fs::remove_file(fixture.cache.path().join("teachers/animals/seal.json")).unwrap();
+            let plan = Plan::Teacher(fixture.plan.clone());
+            potstill_cache::seal(fixture.cache.path(), &plan.component()).unwrap();
+        }
+    };
+    let cases: [(&dyn Fn(&Imported), &str); 3] = [
+        (&stored("noise"), "teachers/animals noise-mismatch"),
+        (&stored("seed"), "teachers/animals seed-mismatch"),
+        (&stored("timestep"), "teachers/animals timestep-mismatch"),
+    ];
+    for (damage, code) in cases {
+        let fixture = import_fixture();
+        fixture.run().unwrap();
+        damage(&fixture);
+        let found = codes_of(&report(fixture.cache.path()));
+        assert!(found.contains(&code.to_owned()), "{code}: {found:?}");
+    }
+}
+
+#[test]
+fn an_import_tells_of_other_text_and_refuses_what_changed() {
+    let fixture = import_fixture();
+    for name in &fixture.names[..3] {
+        let source = FolderSource::new(fixture.files.path());
+        let mut entry = FilesEntry::read(&source, &format!("animals/{}", name.file())).unwrap();
+        entry.hidden_states.iter_mut().for_each(|v| *v = -*v);
+        entry.write(&fixture.files.path().join("animals")).unwrap();
+    }
+    assert_eq!(fixture.run().unwrap().other_texts, 3);
+
+    let fixture = import_fixture();
+    let path = fixture.files.path().join("animals").join(fixture.names[2].file());
+    edit(&path, "seed", |bytes| bytes[0] ^= 1);
+    assert!(matches!(fixture.run(), Err(CacheError::Entry { reason, .. }) if reason.contains("changed")));
+    fs::remove_file(&path).unwrap();
+    assert!(matches!(fixture.run(), Err(CacheError::Source(_))));
+}
+
+#[test]
+fn plans_with_given_draws_are_checked() {
+    let plan = import_fixture().plan;
+    let refused = |change: &dyn Fn(&mut TeacherPlan)| {
+        let mut plan = plan.clone();
+        change(&mut plan);
+        Plan::Teacher(plan).validate().unwrap_err().to_string()
+    };
+    assert!(Plan::Teacher(plan.clone()).validate().is_ok());
+    let bytes = Plan::Teacher(plan.clone()).to_bytes().unwrap();
+    assert_eq!(Plan::parse(&bytes).unwrap(), Plan::Teacher(plan.clone()));
+    assert!(refused(&|plan| plan.given = None).contains("given must be there"));
+    assert!(refused(&|plan| plan.noise.generator = Generator::Torch.into()).contains("given must be there"));
+    assert!(refused(&|plan| plan.given.as_mut().unwrap().truncate(39)).contains("39 draws for 40 records"));
+    assert!(refused(&|plan| plan.given.as_mut().unwrap()[3].timestep = 1000).contains("given[3] has timestep 1000"));
+    // A seed of 64 bits survives.
+    let mut wide = plan;
+    wide.given.as_mut().unwrap()[0].seed = u64::MAX;
+    let bytes = Plan::Teacher(wide.clone()).to_bytes().unwrap();
+    assert_eq!(Plan::parse(&bytes).unwrap(), Plan::Teacher(wide));
 }

@@ -50,7 +50,7 @@ fn what_was_written_is_read() {
         "draw 3 of 4 lies in the last quarter"
     );
     let mut noise = vec![0.0; VALUES];
-    plan.noise.generator.fill_noise(draw.seed, &mut noise);
+    potstill_noise::Generator::Philox.fill_noise(draw.seed, &mut noise);
     assert_eq!(reader.noise("food", &[record]).unwrap().values, noise);
     assert!(matches!(
         reader.read(&teacher, "latents", &[0]),

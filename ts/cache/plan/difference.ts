@@ -28,6 +28,7 @@ const NAMES: readonly (readonly [prefix: string, name: string])[] = [
   ['fields', 'predictions that are kept (cond, uncond)'],
   ['noise.generator', 'noise generator'],
   ['noise.baseSeed', 'base seed'],
+  ['given', 'draws that were imported'],
   ['draws', 'draws per view'],
   ['timesteps', 'range of timesteps'],
   ['latents', 'latents that the predictions were made on'],

@@ -50,6 +50,10 @@ export interface DrawOptions {
   readonly generator: TeacherPlan['noise']['generator'];
   readonly baseSeed: number;
   readonly timesteps: readonly [number, number];
+  /** Draws that came from elsewhere, with generator `stored`. */
+  readonly given?: TeacherPlan['given'];
+  /** SDXL's size conditioning of predictions that came from elsewhere, for every view. */
+  readonly timeIds?: TeacherPlan['timeIds'];
 }
 
 /** The plan of the latents of all views. */
@@ -92,7 +96,7 @@ export function planTeacher(
   shared: SharedPlans,
   unet: UnetFacts,
   fields: readonly PredictionField[],
-  { draws, generator, baseSeed, timesteps }: DrawOptions,
+  { draws, generator, baseSeed, timesteps, given, timeIds }: DrawOptions,
   dtype: StorageDtype,
 ): TeacherPlan {
   return {
@@ -112,10 +116,11 @@ export function planTeacher(
     noise: { generator, baseSeed },
     draws,
     timesteps,
+    given,
     latents: planDigest(shared.latents),
     text: planDigest(shared.text),
     samples: scan.samples.map(({ view, caption }) => [view, caption] as const),
-    timeIds: unet.timeIds ? scan.views.map(({ view }) => timeIdsOf(view)) : undefined,
+    timeIds: unet.timeIds ? (timeIds ?? scan.views.map(({ view }) => timeIdsOf(view))) : undefined,
   };
 }
 

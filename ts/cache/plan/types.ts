@@ -69,6 +69,15 @@ export interface TextPlan extends PlanHead<'text'> {
 /** A raw prediction with the sample's caption, or with the unconditional text. */
 export type PredictionField = 'cond' | 'uncond';
 
+/** A draw that is not derived from a key. */
+export interface GivenDraw {
+  /** In decimal, for it may have 64 bits. */
+  readonly seed: string;
+  readonly timestep: number;
+  /** BLAKE3 of the stored noise, in hex. */
+  readonly noise: string;
+}
+
 /** A teacher: record s·draws + k is its prediction for draw k of `samples[s]`. */
 export interface TeacherPlan extends PlanHead<'teacher'> {
   /** Name of the teacher in the recipe; its folder in the cache. */
@@ -84,9 +93,12 @@ export interface TeacherPlan extends PlanHead<'teacher'> {
   /** What `uncond` means: the encoding of the empty caption, or zeros. */
   readonly unconditional: 'empty';
   readonly noise: {
-    readonly generator: 'philox' | 'torch';
+    /** `stored`: the noise lies beside the predictions, for it came from elsewhere; draws are {@link given}. */
+    readonly generator: 'philox' | 'torch' | 'stored';
     readonly baseSeed: number;
   };
+  /** Of stored noise: the draw of every record. */
+  readonly given?: readonly GivenDraw[] | undefined;
   /** K: draws of (timestep, noise) per sample's view. */
   readonly draws: number;
   /** Half-open range that the timesteps are drawn from. */

@@ -202,8 +202,7 @@ fn entry(
     let (view, caption) = plan.samples[sample.index as usize];
     let shown = &cache.latents_plan().views[view as usize];
     let prediction = cache.read(&component, PredictionField::Cond.name(), &[record])?.values;
-    let mut noise = vec![0.0; prediction.len()];
-    plan.noise.generator.fill_noise(drawn.seed, &mut noise);
+    let noise = cache.noise(id, &[record])?.values;
     let text = cache.text_plan();
     let states = cache.read(&ComponentId::Text, "encoder_hidden_states", &[u64::from(caption)])?;
     let pooled = match text.shape.pooled {
@@ -224,7 +223,11 @@ fn entry(
         plan: digest,
         time_ids: plan.time_ids.as_ref().and_then(|ids| ids.get(view as usize).copied()),
     };
-    let mut metadata = BTreeMap::from(rule.to_metadata());
+    // Given draws follow no rule.
+    let mut metadata = match plan.given {
+        Some(_) => BTreeMap::new(),
+        None => BTreeMap::from(rule.to_metadata()),
+    };
     metadata.extend(teacher.to_metadata());
     for (key, value) in [
         ("image_id", sample.image_id.as_str()),

@@ -4,6 +4,8 @@
 mod entry;
 #[cfg(feature = "fs")]
 mod export;
+#[cfg(feature = "fs")]
+mod import;
 mod name;
 mod origin;
 mod rule;
@@ -20,6 +22,8 @@ use crate::component::TEMPORARY_PREFIX;
 pub use entry::FilesEntry;
 #[cfg(feature = "fs")]
 pub use export::{ExportOptions, Exported, export_files};
+#[cfg(feature = "fs")]
+pub use import::{ImportedTeacher, import_teacher, survey_files};
 pub use name::{FilesName, FilesNameError, files_seed};
 pub use origin::{NoiseOrigin, NoiseSource};
 

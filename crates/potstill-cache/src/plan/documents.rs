@@ -1,9 +1,10 @@
 //! The three documents, field by field. Keys are camelCase; digests are SHA-256 in lower-case hex.
 
 use std::collections::BTreeMap;
+use std::fmt;
 
 use potstill_io::Dtype;
-use potstill_noise::View;
+use potstill_noise::{Generator, View};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::digest::Digest32;
@@ -285,20 +286,72 @@ pub enum Unconditional {
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct NoisePlan {
     /// Which generator.
-    #[serde(serialize_with = "write_generator", deserialize_with = "read_generator")]
-    pub generator: potstill_noise::Generator,
+    #[serde(serialize_with = "write_noise", deserialize_with = "read_noise")]
+    pub generator: NoiseOfPlan,
     /// Enters every draw's seed; at most 2⁵³ − 1, which JSON can hold.
     pub base_seed: u64,
 }
 
-fn write_generator<S: Serializer>(generator: &potstill_noise::Generator, serializer: S) -> Result<S::Ok, S::Error> {
-    serializer.collect_str(generator)
+/// How the noise of a plan's draws is had.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum NoiseOfPlan {
+    /// Made from the draw's seed.
+    Made(Generator),
+    /// Stored beside the predictions, for it came from elsewhere: `"stored"`. Seeds and timesteps are `given`.
+    Stored,
 }
 
-fn read_generator<'de, D: Deserializer<'de>>(deserializer: D) -> Result<potstill_noise::Generator, D::Error> {
+/// The name of stored noise.
+const STORED: &str = "stored";
+
+impl fmt::Display for NoiseOfPlan {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Made(generator) => generator.fmt(f),
+            Self::Stored => f.write_str(STORED),
+        }
+    }
+}
+
+impl From<Generator> for NoiseOfPlan {
+    fn from(generator: Generator) -> Self {
+        Self::Made(generator)
+    }
+}
+
+fn write_noise<S: Serializer>(noise: &NoiseOfPlan, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_str(noise)
+}
+
+fn read_noise<'de, D: Deserializer<'de>>(deserializer: D) -> Result<NoiseOfPlan, D::Error> {
+    let name = std::borrow::Cow::<str>::deserialize(deserializer)?;
+    if name == STORED {
+        return Ok(NoiseOfPlan::Stored);
+    }
+    name.parse().map(NoiseOfPlan::Made).map_err(serde::de::Error::custom)
+}
+
+fn write_seed<S: Serializer>(seed: &u64, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_str(seed)
+}
+
+fn read_seed<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u64, D::Error> {
     std::borrow::Cow::<str>::deserialize(deserializer)?
         .parse()
         .map_err(serde::de::Error::custom)
+}
+
+/// A draw that is not derived from a key.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct GivenDraw {
+    /// Seed that it was drawn with; in JSON a decimal string, for it may have 64 bits.
+    #[serde(serialize_with = "write_seed", deserialize_with = "read_seed")]
+    pub seed: u64,
+    /// Its timestep.
+    pub timestep: u32,
+    /// BLAKE3 of the stored noise.
+    pub noise: Digest32,
 }
 
 /// A teacher: record s·draws + k is its prediction for draw k of `samples[s]`.
@@ -337,6 +390,9 @@ pub struct TeacherPlan {
     pub draws: u32,
     /// Half-open range of the timesteps.
     pub timesteps: (u32, u32),
+    /// Of stored noise: the draw of every record.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub given: Option<Vec<GivenDraw>>,
     /// Digest of the latents' plan.
     pub latents: Digest32,
     /// Digest of the text's plan.

@@ -6,9 +6,9 @@ mod validate;
 use serde::Deserialize;
 
 pub use documents::{
-    Adapter, CacheFormat, EncoderDigest, LatentsPlan, ModelDigest, NoisePlan, PredictionField, PredictionKind,
-    Sampling, SchedulePlan, StorageDtype, TeacherPlan, TextPlan, TextShape, Unconditional, VaePlan, ViewOfImage,
-    WeightStorage,
+    Adapter, CacheFormat, EncoderDigest, GivenDraw, LatentsPlan, ModelDigest, NoiseOfPlan, NoisePlan, PredictionField,
+    PredictionKind, Sampling, SchedulePlan, StorageDtype, TeacherPlan, TextPlan, TextShape, Unconditional, VaePlan,
+    ViewOfImage, WeightStorage,
 };
 pub use validate::PlanError;
 
@@ -22,6 +22,10 @@ pub const MAX_PLAN_BYTES: u64 = 256 << 20;
 
 /// The plan of any component.
 #[derive(Debug, Clone, PartialEq)]
+#[expect(
+    clippy::large_enum_variant,
+    reason = "a cache has a handful of plans, each with lists far larger than this"
+)]
 pub enum Plan {
     /// Encoded images.
     Latents(LatentsPlan),

@@ -4,7 +4,7 @@ use std::collections::HashSet;
 
 use potstill_noise::TimestepRange;
 
-use super::documents::{LatentsPlan, PLAN_VERSION, PredictionField, SchedulePlan, TeacherPlan, TextPlan};
+use super::documents::{LatentsPlan, NoiseOfPlan, PLAN_VERSION, PredictionField, SchedulePlan, TeacherPlan, TextPlan};
 use crate::component::is_teacher_id;
 use crate::plan::Plan;
 
@@ -180,6 +180,7 @@ fn validate_teacher(plan: &TeacherPlan) -> Result<(), PlanError> {
     ensure(records.is_some_and(|n| n <= u32::MAX.into()), || {
         "there are more predictions than an index can name".to_owned()
     })?;
+    validate_given(plan, records.unwrap_or_default())?;
     for (i, pair) in plan.samples.windows(2).enumerate() {
         ensure(pair[0] < pair[1], || {
             format!("samples[{}] is out of order or there twice", i + 1)
@@ -188,6 +189,27 @@ fn validate_teacher(plan: &TeacherPlan) -> Result<(), PlanError> {
     ensure(plan.time_ids.iter().flatten().flatten().all(|v| v.is_finite()), || {
         "timeIds holds no numbers".to_owned()
     })
+}
+
+/// Stored noise has a given draw for every record; other noise has none.
+fn validate_given(plan: &TeacherPlan, records: u64) -> Result<(), PlanError> {
+    let stored = plan.noise.generator == NoiseOfPlan::Stored;
+    ensure(stored == plan.given.is_some(), || {
+        "given must be there for noise.generator \"stored\", and for it only".to_owned()
+    })?;
+    let Some(given) = &plan.given else {
+        return Ok(());
+    };
+    ensure(given.len() as u64 == records, || {
+        format!("given has {} draws for {records} records", given.len())
+    })?;
+    let (min, max) = plan.timesteps;
+    for (i, draw) in given.iter().enumerate() {
+        ensure((min..max).contains(&draw.timestep), || {
+            format!("given[{i}] has timestep {}, beyond timesteps", draw.timestep)
+        })?;
+    }
+    Ok(())
 }
 
 impl SchedulePlan {

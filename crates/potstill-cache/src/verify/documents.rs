@@ -12,7 +12,7 @@ use crate::component::{ComponentId, PLAN_FILE, SEAL_FILE, shard_file};
 use crate::digest::Digest32;
 use crate::error::CacheError;
 use crate::layout::Layout;
-use crate::plan::{LatentsPlan, Plan, TeacherPlan, TextPlan};
+use crate::plan::{GivenDraw, LatentsPlan, Plan, TeacherPlan, TextPlan};
 use crate::reader::{read_plan, read_seal};
 use crate::seal::Seal;
 use crate::source::Source;
@@ -216,6 +216,30 @@ impl Documents {
             )
         };
         let (expected, found) = (draws(first), draws(plan));
+        // A given draw says which noise it has, by digest.
+        if let (Some(others), Some(own)) = (&first.given, &plan.given)
+            && expected == found
+            && first.samples == plan.samples
+            && let Some(record) = (0..own.len()).find(|&i| own.get(i) != others.get(i))
+        {
+            let file = examined.id.file(PLAN_FILE);
+            let text = |given: &[GivenDraw]| {
+                given.get(record).map_or_else(
+                    || "none".to_owned(),
+                    |draw| format!("seed {}, timestep {}, noise {}", draw.seed, draw.timestep, draw.noise),
+                )
+            };
+            let count = (0..own.len()).filter(|&i| own.get(i) != others.get(i)).count();
+            let expected = format!("{}, as teacher {} has for record {record}", text(others), first.id);
+            let found = format!("{}; {count} of {} draws differ", text(own), own.len());
+            findings.add(
+                &examined.id,
+                &kinds::DRAWS_DIFFER,
+                Place { file: &file, entry: "" },
+                expected,
+                found,
+            );
+        }
         if expected != found {
             let file = examined.id.file(PLAN_FILE);
             let expected = format!("{expected}, as teacher {}", first.id);

@@ -25,8 +25,8 @@ pub(crate) use stream::{ShardProblem, hash_shard};
 use crate::component::{LOCK_FILE, PLAN_FILE, SEAL_FILE, TEMPORARY_PREFIX, shard_file, shard_index};
 use crate::error::CacheError;
 use crate::files::files_entries;
-use crate::layout::{Layout, ShardRange};
-use crate::plan::PredictionField;
+use crate::layout::{Layout, NOISE, ShardRange};
+use crate::plan::{NoiseOfPlan, PredictionField};
 use crate::reader::components;
 use crate::source::{MaybeSync, Source};
 use documents::{Documents, Examined};
@@ -75,13 +75,14 @@ pub fn verify<S: Source + ?Sized>(source: &S, options: &VerifyOptions<'_>) -> Re
     let mut files = source.list()?;
     files.sort_unstable();
     let ids = components(&files);
+    // Folders of the files layout may be called as components are; what makes components of them are their documents.
+    let folders = files_entries(&files);
+    let is_document = |path: &String| [PLAN_FILE, SEAL_FILE].contains(&path.rsplit('/').next().unwrap_or_default());
+    if !folders.is_empty() && (ids.is_empty() || !files.iter().any(is_document)) {
+        return Ok(files::verify(source, &files, &folders, options));
+    }
     if ids.is_empty() {
-        let folders = files_entries(&files);
-        return if folders.is_empty() {
-            Err(CacheError::NoCache)
-        } else {
-            Ok(files::verify(source, &files, &folders, options))
-        };
+        return Err(CacheError::NoCache);
     }
     let documents = Documents::read(source, ids);
     let mut findings: Vec<Findings> = Vec::new();
@@ -207,6 +208,22 @@ struct ShardPredictions<'a, S: ?Sized> {
     field: PredictionField,
 }
 
+impl<S: Source + ?Sized> ShardPredictions<'_, S> {
+    /// A field of a record.
+    fn floats(&self, row: &Row, field: &str) -> Option<Vec<f32>> {
+        let (range, within) = self.layout.locate(row.record).ok()?;
+        let path = self.layout.component().file(&shard_file(range.index));
+        let (header, _) = read_header(self.source, &path).ok()?;
+        let dtype = Dtype::from(self.layout.dtype());
+        let length = row.values as usize * dtype.size();
+        let tensor = header.get(field)?;
+        let mut bytes = vec![0; length];
+        let offset = header.data_start() + tensor.start + u64::from(within) * length as u64;
+        self.source.read(&path, offset, &mut bytes).ok()?;
+        dtype.to_f32(&bytes).ok()
+    }
+}
+
 impl<S: Source + ?Sized> Predictions for ShardPredictions<'_, S> {
     fn component(&self) -> String {
         self.layout.component().to_string()
@@ -234,26 +251,17 @@ impl<S: Source + ?Sized> Predictions for ShardPredictions<'_, S> {
     }
 
     fn noise(&self, row: &Row) -> Option<Vec<f32>> {
-        let mut noise = vec![0.0; row.values as usize];
-        let draw = self.layout.draw(row.record).ok()?;
-        self.layout
-            .teacher_plan()?
-            .noise
-            .generator
-            .fill_noise(draw.seed, &mut noise);
-        Some(noise)
+        match self.layout.teacher_plan()?.noise.generator {
+            NoiseOfPlan::Made(generator) => {
+                let mut noise = vec![0.0; row.values as usize];
+                generator.fill_noise(self.layout.draw(row.record).ok()?.seed, &mut noise);
+                Some(noise)
+            }
+            NoiseOfPlan::Stored => self.floats(row, NOISE),
+        }
     }
 
     fn values(&self, row: &Row) -> Option<Vec<f32>> {
-        let (range, within) = self.layout.locate(row.record).ok()?;
-        let path = self.layout.component().file(&shard_file(range.index));
-        let (header, _) = read_header(self.source, &path).ok()?;
-        let dtype = Dtype::from(self.layout.dtype());
-        let length = row.values as usize * dtype.size();
-        let tensor = header.get(self.field.name())?;
-        let mut bytes = vec![0; length];
-        let offset = header.data_start() + tensor.start + u64::from(within) * length as u64;
-        self.source.read(&path, offset, &mut bytes).ok()?;
-        dtype.to_f32(&bytes).ok()
+        self.floats(row, self.field.name())
     }
 }

@@ -10,7 +10,8 @@ use super::report::{Findings, Kind, Level, Place};
 use super::stream::stream_shard;
 use super::target::Target;
 use crate::component::{ComponentId, shard_file};
-use crate::layout::{KEY, Layout, SEED, ShardRange, TIMESTEP};
+use crate::digest::Digest32;
+use crate::layout::{KEY, Layout, NOISE, SEED, ShardRange, TIMESTEP};
 use crate::plan::PredictionField;
 use crate::source::{Source, SourceError};
 
@@ -266,6 +267,9 @@ impl<S: Source + ?Sized> Records<'_, S> {
     }
 
     fn field(&mut self, record: u64, name: &str, kept: Option<PredictionField>, bytes: &[u8]) {
+        if name == NOISE {
+            self.check_noise(record, bytes);
+        }
         let dtype = Dtype::from(self.layout.dtype());
         let measured = kept.filter(|_| self.level >= Level::Determinism);
         let finite = all_finite(dtype, bytes);
@@ -289,6 +293,18 @@ impl<S: Source + ?Sized> Records<'_, S> {
             }
         }
         self.values = values;
+    }
+
+    /// Stored noise is what the plan says, by digest.
+    fn check_noise(&mut self, record: u64, bytes: &[u8]) {
+        let given = self.layout.teacher_plan().and_then(|plan| {
+            let given = plan.given.as_ref()?.get(record as usize)?;
+            Some(given.noise)
+        });
+        let found = Digest32(blake3::hash(bytes).into());
+        if let Some(expected) = given.filter(|&expected| expected != found) {
+            self.add(&kinds::NOISE_MISMATCH, record, NOISE, expected, found);
+        }
     }
 
     fn measure(&mut self, record: u64, field: PredictionField, values: &[f32]) {

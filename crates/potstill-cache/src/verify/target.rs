@@ -6,8 +6,8 @@ use potstill_io::{Dtype, Header};
 
 use super::stream::read_header;
 use crate::component::shard_file;
-use crate::layout::{Draw, LATENTS, Layout};
-use crate::plan::{PredictionKind, TeacherPlan};
+use crate::layout::{Draw, LATENTS, Layout, NOISE};
+use crate::plan::{NoiseOfPlan, PredictionKind, TeacherPlan};
 use crate::source::Source;
 
 /// Makes noise and targets record by record, in buffers that it keeps.
@@ -20,9 +20,45 @@ pub(crate) struct Target<'a, S: Source + ?Sized> {
     noise: Vec<f32>,
     clean: Vec<f32>,
     target: Vec<f32>,
-    /// Header of the latents' shard that was read last.
+    /// Where the latents are read from.
+    latent: Records,
+    /// Where stored noise is read from.
+    stored: Records,
+}
+
+/// Records of one component, read one by one.
+#[derive(Default)]
+struct Records {
+    /// Header of the shard that was read last.
     shard: Option<(u32, Header)>,
     bytes: Vec<u8>,
+}
+
+impl Records {
+    /// Fills `out` with a field of a record; `None` when it cannot be read, or has another number of values.
+    fn read<S: Source + ?Sized>(
+        &mut self,
+        source: &S,
+        layout: &Layout,
+        field: &str,
+        record: u64,
+        out: &mut [f32],
+    ) -> Option<()> {
+        let (range, within) = layout.locate(record).ok()?;
+        let path = layout.component().file(&shard_file(range.index));
+        if self.shard.as_ref().is_none_or(|(index, _)| *index != range.index) {
+            self.shard = Some((range.index, read_header(source, &path).ok()?.0));
+        }
+        let header = &self.shard.as_ref()?.1;
+        let dtype = Dtype::from(layout.dtype());
+        let length = out.len() * dtype.size();
+        let tensor = header.get(field)?;
+        let fits = tensor.dtype == dtype && tensor.bytes() == length as u64 * u64::from(range.records);
+        self.bytes.resize(length, 0);
+        let offset = header.data_start() + tensor.start + u64::from(within) * length as u64;
+        source.read(&path, offset, &mut self.bytes).ok().filter(|()| fits)?;
+        dtype.to_f32_into(&self.bytes, out).ok()
+    }
 }
 
 impl<'a, S: Source + ?Sized> Target<'a, S> {
@@ -41,8 +77,8 @@ impl<'a, S: Source + ?Sized> Target<'a, S> {
             noise: Vec::new(),
             clean: Vec::new(),
             target: Vec::new(),
-            shard: None,
-            bytes: Vec::new(),
+            latent: Records::default(),
+            stored: Records::default(),
         }
     }
 
@@ -52,7 +88,15 @@ impl<'a, S: Source + ?Sized> Target<'a, S> {
         let plan = Arc::clone(self.plan.as_ref()?);
         let draw = self.layout.draw(record).ok()?;
         self.noise.resize(values, 0.0);
-        plan.noise.generator.fill_noise(draw.seed, &mut self.noise);
+        match plan.noise.generator {
+            NoiseOfPlan::Made(generator) => generator.fill_noise(draw.seed, &mut self.noise),
+            NoiseOfPlan::Stored => {
+                let mut noise = std::mem::take(&mut self.noise);
+                let read = self.stored.read(self.source, self.layout, NOISE, record, &mut noise);
+                self.noise = noise;
+                read?;
+            }
+        }
         if plan.prediction == PredictionKind::Epsilon {
             return Some(draw);
         }
@@ -86,24 +130,9 @@ impl<'a, S: Source + ?Sized> Target<'a, S> {
     }
 
     fn read_clean(&mut self, record: u64, values: usize) -> Option<()> {
-        let latents = self.latents?;
-        let (range, within) = latents.locate(self.layout.latents_record(record).ok()?).ok()?;
-        let path = latents.component().file(&shard_file(range.index));
-        if self.shard.as_ref().is_none_or(|(index, _)| *index != range.index) {
-            self.shard = Some((range.index, read_header(self.source, &path).ok()?.0));
-        }
-        let header = &self.shard.as_ref()?.1;
-        let dtype = Dtype::from(latents.dtype());
-        let length = values * dtype.size();
-        let tensor = header.get(LATENTS)?;
-        let fits = tensor.dtype == dtype && tensor.bytes() == length as u64 * u64::from(range.records);
-        self.bytes.resize(length, 0);
+        let record = self.layout.latents_record(record).ok()?;
         self.clean.resize(values, 0.0);
-        let offset = header.data_start() + tensor.start + u64::from(within) * length as u64;
-        self.source
-            .read(&path, offset, &mut self.bytes)
-            .ok()
-            .filter(|()| fits)?;
-        dtype.to_f32_into(&self.bytes, &mut self.clean).ok()
+        self.latent
+            .read(self.source, self.latents?, LATENTS, record, &mut self.clean)
     }
 }

@@ -113,11 +113,12 @@ pub fn teacher_plan(id: &str, prediction: PredictionKind, latents: &LatentsPlan,
         fields: vec![PredictionField::Cond, PredictionField::Uncond],
         unconditional: Unconditional::Empty,
         noise: NoisePlan {
-            generator: Generator::Philox,
+            generator: Generator::Philox.into(),
             base_seed: 42,
         },
         draws: DRAWS,
         timesteps: (0, 1000),
+        given: None,
         latents: Plan::Latents(latents.clone()).digest().unwrap(),
         text: Plan::Text(text.clone()).digest().unwrap(),
         samples: (0..latents.views.len() as u32)
@@ -159,7 +160,7 @@ pub fn latent(record: u64, n: usize) -> Vec<f32> {
 pub fn prediction(layout: &Layout, plan: &TeacherPlan, field: &str, record: u64, n: usize) -> Vec<f32> {
     let draw = layout.draw(record).unwrap();
     let mut noise = vec![0.0; n];
-    plan.noise.generator.fill_noise(draw.seed, &mut noise);
+    Generator::Philox.fill_noise(draw.seed, &mut noise);
     let t = draw.timestep as usize;
     let alpha = f64::from(f32::from_bits(
         u32::from_str_radix(&plan.schedule.alphas_cumprod[8 * t..8 * t + 8], 16)

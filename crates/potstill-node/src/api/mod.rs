@@ -7,6 +7,7 @@ mod cache_draws;
 mod cache_errors;
 mod cache_export;
 mod cache_images;
+mod cache_import;
 mod cache_models;
 mod cache_read;
 mod cache_source;

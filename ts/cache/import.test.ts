@@ -1,0 +1,124 @@
+import { cpSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { potstill } from '../../test/support/command-line.ts';
+import { viewSafetensors } from '../../test/support/safetensors.ts';
+import { makeTinyProject, type TinyProject } from '../../test/support/tiny-project.ts';
+import { type Engine, loadEngine, scope } from '../native/index.ts';
+import type { ResolvedRecipe } from '../recipe/index.ts';
+import { buildCache } from './build-cache.ts';
+import { ensureCache } from './ensure-cache.ts';
+import { exportCache } from './export.ts';
+import { importCache } from './import.ts';
+import { verifyCache } from './verify.ts';
+
+let engine: Engine;
+let project: TinyProject;
+let files: string;
+
+const at = (name: string): string => join(project.folder, name);
+
+/** The recipe of a cache in a folder of its own, for a method that reads what files hold. */
+const recipeOf = (dir: string, ...set: readonly string[]): Promise<ResolvedRecipe> =>
+  project.recipe('method={"id":"multi-teacher"}', `cache.dir=${at(dir)}`, 'cache.draws=1', ...set);
+
+beforeAll(async () => {
+  engine = await loadEngine();
+  project = await makeTinyProject(engine);
+  await buildCache(await recipeOf('source'), { engine });
+  files = at('files');
+  await exportCache(at('source'), files, { images: at('pictures') });
+});
+afterAll(() => project[Symbol.dispose]());
+
+/** Values of all samples of a cache: predictions of both teachers, noise, timesteps. */
+async function valuesOf(recipe: ResolvedRecipe): Promise<readonly Float32Array[]> {
+  const opened = await ensureCache(recipe, engine);
+  const rows = opened.samples.map((_, sample) => ({ sample, draw: 0, unconditional: false }));
+  return scope(async () => {
+    const { teachers, noise, timesteps } = opened.batch(rows, ['cond']);
+    const tensors = [...teachers.map(({ cond }) => cond), noise];
+    const values = await Promise.all(tensors.map(async (tensor) => Float32Array.from((await tensor?.toArray()) ?? [])));
+    return [...values, Float32Array.from(timesteps ?? [])];
+  });
+}
+
+describe('importCache', () => {
+  it('loses nothing: what is trained on is what was exported', async () => {
+    const recipe = await recipeOf('imported', 'cache.noise=stored');
+    expect(await importCache(files, recipe, { engine })).toEqual({
+      dir: at('imported'),
+      teachers: [
+        { id: 'first', records: 6, otherTexts: 0, unusedFiles: 0 },
+        { id: 'second', records: 6, otherTexts: 0, unusedFiles: 0 },
+      ],
+    });
+    for (const backend of ['native', 'wasm'] as const) {
+      const { report } = await verifyCache(at('imported'), { backend });
+      expect(report.findings).toEqual([]);
+    }
+    const [first, second, noise, timesteps] = await valuesOf(recipe);
+    const [sourceFirst, sourceSecond, sourceNoise, sourceTimesteps] = await valuesOf(await recipeOf('source'));
+    expect(first).toEqual(sourceFirst);
+    expect(second).toEqual(sourceSecond);
+    expect(timesteps).toEqual(sourceTimesteps);
+    // Noise was rounded to f16 in the files: relative 2⁻¹¹.
+    const difference = (noise ?? []).map((value, i) => Math.abs(value - (sourceNoise?.[i] ?? Number.NaN)));
+    expect(Math.max(...difference)).toBeLessThan(4 / 2048);
+    // Again: nothing is left to do.
+    expect((await importCache(files, recipe, { engine })).teachers[0]?.records).toBe(6);
+  });
+
+  it('trains on what was imported, from the command line', async () => {
+    const set = ['method={"id":"multi-teacher"}', `cache.dir=${at('trained')}`, 'cache.noise=stored'];
+    const words = set.flatMap((text) => ['--set', text]);
+    const imported = await potstill('cache', 'import', files, project.recipeFile, ...words);
+    expect(imported.code, imported.err).toBe(0);
+    expect(imported.out).toContain('teachers/second: 6 records');
+    expect(imported.out).not.toContain('set cache.noise');
+    const trained = await potstill('train', project.recipeFile, ...words, '--set', `output=${at('run')}`);
+    expect(trained.code, trained.err).toBe(0);
+  });
+
+  it('tells of other text and of files that nobody asked for', async () => {
+    cpSync(files, at('other'), { recursive: true });
+    const [name = ''] = readdirSync(at('other/first'));
+    cpSync(at(`other/first/${name}`), at(`other/first/${'0'.repeat(40)}_64x64.safetensors`));
+    const bytes = readFileSync(at(`other/first/${name}`));
+    viewSafetensors(bytes).get('encoder_hidden_states')?.bytes.fill(0x3c);
+    writeFileSync(at(`other/first/${name}`), bytes);
+    const { teachers } = await importCache(at('other'), await recipeOf('from-other'), { engine });
+    expect(teachers).toEqual([
+      { id: 'first', records: 6, otherTexts: 1, unusedFiles: 1 },
+      { id: 'second', records: 6, otherTexts: 0, unusedFiles: 0 },
+    ]);
+  });
+
+  it.each<[string, readonly string[], string]>([
+    ['unconditional predictions', ['method={"id":"cfg","guidance":5}'], 'unconditional ones'],
+    ['dropped captions', ['data[0].captionDropout=0.1'], 'unconditional ones'],
+    ['mirrored views', ['data[0].flip=true'], 'no mirrored views'],
+    ['no teacher', ['method={"id":"denoise"}'], 'reads no teacher'],
+    ['pictures of another size', ['data[0].size=[32,32]'], '6 of 6 samples have no file'],
+  ])('refuses %s', async (_, set, what) => {
+    const recipe = await recipeOf('refused', ...set);
+    await expect(importCache(files, recipe, { engine })).rejects.toMatchObject({
+      kind: 'input',
+      what: expect.stringContaining(what),
+      remedy: expect.stringMatching(/./),
+    });
+  });
+
+  it('refuses files that are damaged, and a recipe whose noise was never imported', async () => {
+    cpSync(files, at('damaged'), { recursive: true });
+    const [name = ''] = readdirSync(at('damaged/second'));
+    writeFileSync(at(`damaged/second/${name}`), 'x');
+    await expect(importCache(at('damaged'), await recipeOf('d'), { engine })).rejects.toMatchObject({
+      code: 'ERR_CACHE_ENTRY',
+      what: expect.stringContaining(`second/${name}`),
+    });
+    rmSync(at('damaged'), { recursive: true });
+    const never = await recipeOf('never', 'cache.noise=stored');
+    await expect(buildCache(never, { engine })).rejects.toMatchObject({ code: 'ERR_CACHE_PART' });
+  });
+});
