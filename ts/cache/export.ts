@@ -5,7 +5,7 @@ import { addon } from '../native/load.ts';
 import { unwrap } from '../native/outcome.ts';
 import { type Progress, silentProgress } from '../progress.ts';
 import { sha256OfFile } from './data/digest.ts';
-import { listImages } from './data/walk.ts';
+import { imageIdOf, listImages } from './data/walk.ts';
 
 export type { ExportedCache };
 
@@ -50,7 +50,7 @@ async function nameImages(folder: string, progress: Progress, signal: AbortSigna
   const named: NamedImage[] = [];
   for (const path of paths) {
     signal?.throwIfAborted();
-    named.push({ digest: await sha256OfFile(join(folder, path), signal), id: path.replace(/\.[^./]*$/, '') });
+    named.push({ digest: await sha256OfFile(join(folder, path), signal), id: imageIdOf(path) });
     task.advance();
   }
   return named;

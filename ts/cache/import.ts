@@ -12,6 +12,7 @@ import { latentsBuild } from './build/latents.ts';
 import { textBuild } from './build/text.ts';
 import { componentState } from './component.ts';
 import { sizeOfView } from './data/view.ts';
+import { imageIdOf } from './data/walk.ts';
 import { nativeStore } from './native-store.ts';
 import { type DrawOptions, serialisePlan } from './plan/plans.ts';
 import type { TeacherPlan } from './plan/types.ts';
@@ -162,10 +163,7 @@ function imageId(path: string, { data }: ResolvedRecipe): string {
   const inside = data
     .map(({ images }) => relative(images, path))
     .find((below) => below !== '' && !below.startsWith('..'));
-  return (inside ?? path)
-    .split(sep)
-    .join('/')
-    .replace(/\.[^./]*$/, '');
+  return imageIdOf((inside ?? path).split(sep).join('/'));
 }
 
 function countFiles(folder: string): number {

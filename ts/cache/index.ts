@@ -18,4 +18,4 @@ export type { Finding, Provenance, Severity, VerificationReport, VerifiedCompone
 export { type CacheStatistics, cacheStatistics } from './statistics.ts';
 export type { ComponentSummary } from './summary.ts';
 export { type CacheSurvey, surveyCache } from './survey.ts';
-export { type Verification, type VerifyBackend, type VerifyOptions, verifyCache } from './verify.ts';
+export { type FilesImages, type Verification, type VerifyBackend, type VerifyOptions, verifyCache } from './verify.ts';

@@ -7,13 +7,18 @@ import type { ReportBytes } from './verify.ts';
 const POLL_MS = 200;
 
 /** Verifies a cache by the addon, on all cores. */
-export async function verifyNatively(cache: string, report: ReportBytes, signal?: AbortSignal): Promise<string> {
+export async function verifyNatively(
+  cache: string,
+  images: string | undefined,
+  report: ReportBytes,
+  signal?: AbortSignal,
+): Promise<string> {
   const { VerificationProgress, verifyCache } = addon();
   const progress = new VerificationProgress();
   using cancel = cancelled(signal);
   const timer = setInterval(() => report(progress.done, progress.total), POLL_MS);
   try {
-    const outcome = await verifyCache(cache, progress, cancel.token);
+    const outcome = await verifyCache(cache, progress, cancel.token, images);
     signal?.throwIfAborted();
     return unwrap(outcome);
   } finally {

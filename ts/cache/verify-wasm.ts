@@ -9,9 +9,14 @@ import type { VerifyMessage, VerifyRequest } from './wasm-messages.ts';
  *
  * @throws PotstillError as the native backend; the signal's reason, at once, when it is aborted
  */
-export async function verifyInWasm(cache: string, report: ReportBytes, signal?: AbortSignal): Promise<string> {
+export async function verifyInWasm(
+  cache: string,
+  images: string | undefined,
+  report: ReportBytes,
+  signal?: AbortSignal,
+): Promise<string> {
   signal?.throwIfAborted();
-  const worker = startWorker({ cache });
+  const worker = startWorker({ cache, images });
   const { promise, resolve, reject } = settlement<string>();
   const stop = (): void => reject(signal?.reason);
   signal?.addEventListener('abort', stop);

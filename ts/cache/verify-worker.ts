@@ -20,10 +20,10 @@ function teller(): (done: number, total: number) => void {
   };
 }
 
-const { cache } = workerData as VerifyRequest;
+const { cache, images } = workerData as VerifyRequest;
 try {
   using source = new FolderSource(cache);
-  say({ kind: 'report', json: await verifySource(source, cache, teller()) });
+  say({ kind: 'report', json: await verifySource(source, cache, images, teller()) });
 } catch (thrown) {
   say({ kind: 'failure', error: toPotstillError(thrown).toJSON() });
 }

@@ -220,6 +220,23 @@ describe('verifyCache of the files layout', () => {
     });
   });
 
+  it('makes seeds anew for the images that are named, by both backends in the same words', async () => {
+    const folder = join(project.folder, 'cats-folder');
+    rmSync(folder, { recursive: true, force: true });
+    mkdirSync(join(folder, 'cats'), { recursive: true });
+    for (const name of ['0', '1', '2', '3', '4', 'late']) writeFileSync(join(folder, 'cats', `${name}.png`), '');
+    const reports = [];
+    for (const backend of ['native', 'wasm'] as const) {
+      reports.push(await verifyCache(fixture('shared'), { backend, images: { folder } }));
+    }
+    expect(reports[0]?.json).toBe(reports[1]?.json);
+    const [first] = reports;
+    expect(first?.report.provenance?.map(({ seeds }) => seeds)).toEqual(['image', 'image']);
+    const codes = first?.report.findings.map(({ component, code, entry }) => `${component}: ${code} ${entry}`);
+    expect(codes).toContain('teacher_v8: image-missing cats/late');
+    expect(first?.report.counts['teacher_v8']).toEqual({ 'image-missing': 1, 'image-unknown': 1 });
+  });
+
   it('names noise that differs between the teachers', async () => {
     expect(await codesIn(fixture('keyed'))).toContain('teacher_v8: noise-keyed-by-teacher');
   });

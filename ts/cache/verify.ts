@@ -3,6 +3,7 @@ import { resolve } from 'node:path';
 import { inputError } from '../errors.ts';
 import { addonCandidates } from '../native/load.ts';
 import { type Progress, type ProgressTask, silentProgress } from '../progress.ts';
+import { imageIdOf, listImages } from './data/walk.ts';
 import type { VerificationReport } from './report.ts';
 import { verifyNatively } from './verify-native.ts';
 import { verifyInWasm } from './verify-wasm.ts';
@@ -10,9 +11,21 @@ import { verifyInWasm } from './verify-wasm.ts';
 /** What verifies: the addon, the WASM module, or the module where there is no addon. */
 export type VerifyBackend = 'auto' | 'native' | 'wasm';
 
+/** The images that a cache in the files layout was made of. Its files seldom name them. */
+export interface FilesImages {
+  /** Folder of the images. */
+  readonly folder: string;
+  /** Version in the names of the files; `1` when left out. */
+  readonly version?: string | undefined;
+  /** Base seed of the seeds; 42 when left out. */
+  readonly baseSeed?: number | undefined;
+}
+
 /** How to verify. */
 export interface VerifyOptions {
   readonly backend?: VerifyBackend | undefined;
+  /** With them the seeds of a cache in the files layout are made anew, and images without a file found. */
+  readonly images?: FilesImages | undefined;
   readonly progress?: Progress | undefined;
   readonly signal?: AbortSignal | undefined;
 }
@@ -37,7 +50,7 @@ export type ReportBytes = (done: number, total: number) => void;
  * @throws PotstillError when the folder is no cache at all, or the backend that was named is not there
  */
 export async function verifyCache(folder: string, options: VerifyOptions = {}): Promise<Verification> {
-  const { backend = 'auto', progress = silentProgress, signal } = options;
+  const { backend = 'auto', progress = silentProgress, signal, images } = options;
   const cache = resolve(folder);
   const info = await stat(cache).catch(() => undefined);
   if (info?.isDirectory() !== true) {
@@ -58,9 +71,21 @@ export async function verifyCache(folder: string, options: VerifyOptions = {}): 
       ? verifyInWasm
       : verifyNatively;
   try {
-    const json = await run(cache, report, signal);
+    const named = images === undefined ? undefined : await nameImages(images);
+    const json = await run(cache, named, report, signal);
     return { json, report: JSON.parse(json) as VerificationReport, backend: run === verifyInWasm ? 'wasm' : 'native' };
   } finally {
     task?.end();
   }
+}
+
+/** Defaults of the layout's makers. */
+const DEFAULT_VERSION = '1';
+const DEFAULT_BASE_SEED = 42;
+
+/** Images as addon and WASM module take them. */
+async function nameImages({ folder, version, baseSeed }: FilesImages): Promise<string> {
+  const paths = await listImages(folder, 'Check the path given to --images.');
+  const ids = [...new Set(paths.map(imageIdOf))];
+  return JSON.stringify({ ids, version: version ?? DEFAULT_VERSION, baseSeed: baseSeed ?? DEFAULT_BASE_SEED });
 }

@@ -4,6 +4,8 @@ import type { PotstillError } from '../errors.ts';
 export interface VerifyRequest {
   /** The cache's folder. */
   readonly cache: string;
+  /** The images of a cache in the files layout, as JSON. */
+  readonly images: string | undefined;
 }
 
 /** What it says meanwhile and at the end. */

@@ -6,7 +6,7 @@ import type { ReportBytes } from './verify.ts';
 /** What the WASM module exports, as far as it is used here. */
 interface WasmModule {
   initSync(options: { readonly module: Uint8Array }): unknown;
-  verify(source: FolderSource, level: number, progress: ReportBytes): string;
+  verify(source: FolderSource, level: number, progress: ReportBytes, images?: string): string;
 }
 
 /** Both levels that need no model. */
@@ -16,12 +16,18 @@ const LEVEL = 2;
  * Verifies the files of a cache by the WASM module, on this thread and without a pause.
  *
  * @param cache what errors call it
+ * @param images the images of a cache in the files layout, as JSON
  * @throws PotstillError `ERR_WASM_MISSING`, or as the native backend
  */
-export async function verifySource(source: FolderSource, cache: string, report: ReportBytes): Promise<string> {
+export async function verifySource(
+  source: FolderSource,
+  cache: string,
+  images: string | undefined,
+  report: ReportBytes,
+): Promise<string> {
   const wasm = await loadModule();
   try {
-    return wasm.verify(source, LEVEL, report);
+    return wasm.verify(source, LEVEL, report, images);
   } catch (thrown) {
     throw asError(thrown, cache);
   }

@@ -132,6 +132,8 @@ describe('potstill cache verify', () => {
     ['recomputation, which is not built', () => [at('cache'), '--recompute', '8'], '--recompute is not built yet'],
     ['a folder that is no cache, in WASM', () => [at('pictures'), '--backend', 'wasm'], 'there is no cache here'],
     ['an unknown backend', () => [at('cache'), '--backend', 'cuda'], 'cuda'],
+    ['images that are not there', () => [at('cache'), '--images', at('nowhere')], 'no such folder of images'],
+    ['a base seed that is none', () => [at('cache'), '--base-seed', 'x'], 'whole number'],
   ])('exits with 2 for %s', async (_, words, what) => {
     const { code, stderr } = await cache('verify', ...words());
     expect(stderr).toContain(what);

@@ -17,6 +17,13 @@ export function parseNatural(text: string): number {
   throw new InvalidArgumentError(`It must be a whole number from 0 to ${MAX_COUNT}.`);
 }
 
+/** A whole number that JSON holds exactly, negative ones included. */
+export function parseInteger(text: string): number {
+  const value = Number(text);
+  if (Number.isSafeInteger(value) && text.trim() !== '') return value;
+  throw new InvalidArgumentError('It must be a whole number.');
+}
+
 /** A finite number. */
 export function parseFinite(text: string): number {
   const value = Number(text);

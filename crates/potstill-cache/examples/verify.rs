@@ -10,6 +10,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let options = VerifyOptions {
         level: Level::Determinism,
         progress: None,
+        images: None,
     };
     let report = verify(&FolderSource::new(Path::new(&folder)), &options)?;
     std::io::stdout().write_all(&report.to_json()?)?;

@@ -43,8 +43,8 @@ pub use reader::{Batch, CacheReader};
 pub use seal::{Dependencies, Seal, ShardInfo};
 pub use source::{MaybeSync, MemorySource, Source, SourceError};
 pub use verify::{
-    Band, ComponentReport, Finding, Level, NoiseShare, Progress, Provenance, Report, Severity, TeacherStatistics,
-    Verdict, VerifyOptions, verify,
+    Band, ComponentReport, FilesImages, Finding, Level, NoiseShare, Progress, Provenance, Report, Severity,
+    TeacherStatistics, Verdict, VerifyOptions, verify,
 };
 
 #[cfg(feature = "fs")]

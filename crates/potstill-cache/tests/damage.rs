@@ -45,6 +45,7 @@ fn report(cache: &Path) -> Report {
         &VerifyOptions {
             level: Level::Determinism,
             progress: None,
+            images: None,
         },
     )
     .unwrap()
@@ -131,6 +132,7 @@ fn the_report_is_the_same_from_memory_and_holds_no_paths() {
     let options = VerifyOptions {
         level: Level::Determinism,
         progress: None,
+        images: None,
     };
     let (a, b) = (
         verify(&folder, &options).unwrap().to_json().unwrap(),
@@ -142,6 +144,7 @@ fn the_report_is_the_same_from_memory_and_holds_no_paths() {
     let level_1 = VerifyOptions {
         level: Level::Structure,
         progress: None,
+        images: None,
     };
     assert!(verify(&folder, &level_1).unwrap().statistics.is_empty());
 }
@@ -156,6 +159,7 @@ fn progress_reaches_the_total() {
     let options = VerifyOptions {
         level: Level::Structure,
         progress: Some(&progress),
+        images: None,
     };
     let report = verify(&FolderSource::new(clean(PredictionKind::Epsilon)), &options).unwrap();
     let (done, total) = *seen.lock().unwrap();
@@ -499,6 +503,7 @@ fn missing_plans_links_and_folders_that_are_no_cache() {
     let options = VerifyOptions {
         level: Level::Structure,
         progress: None,
+        images: None,
     };
     assert!(matches!(
         verify(&FolderSource::new(empty.path()), &options),

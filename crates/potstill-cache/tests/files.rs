@@ -110,7 +110,11 @@ fn clean() -> &'static Path {
 }
 
 fn report_at(cache: &Path, level: Level) -> Report {
-    let options = VerifyOptions { level, progress: None };
+    let options = VerifyOptions {
+        level,
+        progress: None,
+        images: None,
+    };
     verify(&FolderSource::new(cache), &options).unwrap()
 }
 
@@ -601,6 +605,7 @@ fn random_damage_never_panics() {
     let options = VerifyOptions {
         level: Level::Determinism,
         progress: None,
+        images: None,
     };
     let mut random = Mt19937::new(11);
     for round in 0..600 {
@@ -745,6 +750,7 @@ fn a_stopped_export_leaves_nothing_that_looks_like_one() {
         let options = VerifyOptions {
             level: Level::Structure,
             progress: None,
+            images: None,
         };
         let half = verify(&FolderSource::new(out.path()), &options);
         assert!(matches!(half, Err(CacheError::NoCache)), "{half:?}");
@@ -977,27 +983,17 @@ fn imported_files_lose_nothing_and_can_be_exported_again() {
 
 #[test]
 fn damage_to_an_imported_cache_is_found() {
-    let stored = |tensor: &'static str| {
-        move |fixture: &Imported| {
-            edit(
-                &fixture.cache.path().join("teachers/animals/shard-00001.safetensors"),
-                tensor,
-                |bytes| bytes[1] ^= 4,
-            );
-            fs::remove_file(fixture.cache.path().join("teachers/animals/seal.json")).unwrap();
-            let plan = Plan::Teacher(fixture.plan.clone());
-            potstill_cache::seal(fixture.cache.path(), &plan.component()).unwrap();
-        }
-    };
-    let cases: [(&dyn Fn(&Imported), &str); 3] = [
-        (&stored("noise"), "teachers/animals noise-mismatch"),
-        (&stored("seed"), "teachers/animals seed-mismatch"),
-        (&stored("timestep"), "teachers/animals timestep-mismatch"),
-    ];
-    for (damage, code) in cases {
+    for (tensor, code) in [
+        ("noise", "teachers/animals noise-mismatch"),
+        ("seed", "teachers/animals seed-mismatch"),
+        ("timestep", "teachers/animals timestep-mismatch"),
+    ] {
         let fixture = import_fixture();
         fixture.run().unwrap();
-        damage(&fixture);
+        let teacher = fixture.cache.path().join("teachers/animals");
+        edit(&teacher.join("shard-00001.safetensors"), tensor, |bytes| bytes[1] ^= 4);
+        fs::remove_file(teacher.join("seal.json")).unwrap();
+        potstill_cache::seal(fixture.cache.path(), &Plan::Teacher(fixture.plan.clone()).component()).unwrap();
         let found = codes_of(&report(fixture.cache.path()));
         assert!(found.contains(&code.to_owned()), "{code}: {found:?}");
     }
@@ -1042,4 +1038,62 @@ fn plans_with_given_draws_are_checked() {
     wide.given.as_mut().unwrap()[0].seed = u64::MAX;
     let bytes = Plan::Teacher(wide.clone()).to_bytes().unwrap();
     assert_eq!(Plan::parse(&bytes).unwrap(), Plan::Teacher(wide));
+}
+
+use potstill_cache::FilesImages;
+
+fn report_of_images(cache: &Path, ids: impl IntoIterator<Item = String>, base_seed: i64) -> Report {
+    let images = FilesImages {
+        ids: ids.into_iter().collect(),
+        version: "1".to_owned(),
+        base_seed,
+    };
+    let options = VerifyOptions {
+        level: Level::Determinism,
+        progress: None,
+        images: Some(&images),
+    };
+    verify(&FolderSource::new(cache), &options).unwrap()
+}
+
+/// Files that do not name their images are held against the images that the caller names.
+#[test]
+fn images_that_are_named_prove_the_seeds() {
+    let keyed = |image: &str, teacher: &str| files_seed(&format!("{image}|{teacher}"), BASE_SEED);
+    let ids = || (0..IMAGES).map(image_id);
+    let unnamed = Maker {
+        metadata: false,
+        ..TORCH
+    };
+    let folder = tempfile::tempdir().unwrap();
+    build_files(folder.path(), &unnamed, &["food"]);
+    let report = report_of_images(folder.path(), ids(), BASE_SEED);
+    assert_eq!(codes_of(&report), [""; 0]);
+    assert_eq!(report.provenance[0].seeds, "image");
+    // Another base seed proves nothing, and accuses nobody.
+    let other = report_of_images(folder.path(), ids(), 7);
+    assert_eq!(codes_of(&other), ["food seeds-unknown"]);
+    // An image more, and one renamed.
+    let more = report_of_images(folder.path(), ids().skip(1).chain(["pets/new".to_owned()]), BASE_SEED);
+    assert_eq!(codes_of(&more), ["food image-missing", "food image-unknown"]);
+    assert!(more.findings.iter().any(|f| f.entry == "pets/new"));
+    rewrite(folder.path(), "food", 7, |entry| entry.seed += 1);
+    let wrong = report_of_images(folder.path(), ids(), BASE_SEED);
+    assert!(codes_of(&wrong).contains(&"food seed-mismatch".to_owned()));
+
+    let folder = tempfile::tempdir().unwrap();
+    build_files(folder.path(), &Maker { seed: keyed, ..unnamed }, &["food"]);
+    let alone = report_of_images(folder.path(), ids(), BASE_SEED);
+    assert_eq!(codes_of(&alone), ["food noise-keyed-by-teacher"]);
+    assert_eq!(
+        (alone.verdict, alone.provenance[0].seeds),
+        (Verdict::Ok, "image and teacher")
+    );
+}
+
+#[test]
+fn images_come_as_json() {
+    let images = FilesImages::parse(r#"{"ids":["a/b"],"version":"1","baseSeed":-3}"#).unwrap();
+    assert_eq!((images.ids.len(), images.base_seed), (1, -3));
+    assert!(FilesImages::parse(r#"{"ids":[]}"#).is_err());
 }

@@ -55,6 +55,7 @@ fn random_damage_is_found() {
     let options = VerifyOptions {
         level: Level::Determinism,
         progress: None,
+        images: None,
     };
     assert!(verify(&clean, &options).unwrap().ok());
     let mut random = Mt19937::new(2024);
@@ -84,6 +85,7 @@ fn small_plans_that_ask_for_much() {
     let options = VerifyOptions {
         level: Level::Structure,
         progress: None,
+        images: None,
     };
     let Plan::Teacher(plan) = Plan::parse(&clean.files["teachers/only/plan.json"]).unwrap() else {
         panic!()

@@ -7,7 +7,7 @@ mod noise;
 mod source;
 
 use js_sys::{Error, Function, Reflect};
-use potstill_cache::{CacheError, Level, VerifyOptions};
+use potstill_cache::{CacheError, FilesImages, Level, VerifyOptions};
 use wasm_bindgen::prelude::*;
 
 pub use noise::{TorchGenerator, draw_seed, philox_normals, stratified_timestep};
@@ -30,12 +30,18 @@ pub fn version() -> String {
 
 /// Verifies a cache and returns the report as canonical JSON, byte for byte as the native addon does.
 ///
-/// `level` is 1 (structure) or 2 (and determinism). `progress(done, total)` is told bytes.
+/// `level` is 1 (structure) or 2 (and determinism). `progress(done, total)` is told bytes. `images` names the images of a
+/// cache in the files layout, as JSON: `{ ids, version, baseSeed }`.
 ///
 /// # Errors
 /// An `Error` with a stable `code` (`no-cache`, `unreadable`, `level` …) and mostly a `remedy`.
 #[wasm_bindgen]
-pub fn verify(source: JsSource, level: u32, progress: Option<Function>) -> Result<String, Error> {
+pub fn verify(
+    source: JsSource,
+    level: u32,
+    progress: Option<Function>,
+    images: Option<String>,
+) -> Result<String, Error> {
     let level = match level {
         1 => Level::Structure,
         2 => Level::Determinism,
@@ -55,8 +61,13 @@ pub fn verify(source: JsSource, level: u32, progress: Option<Function>) -> Resul
             );
         }
     });
+    let images = images
+        .map(|json| FilesImages::parse(&json))
+        .transpose()
+        .map_err(failed)?;
     let options = VerifyOptions {
         level,
+        images: images.as_ref(),
         progress: tell.as_ref().map(|tell| tell as &dyn potstill_cache::Progress),
     };
     let report = potstill_cache::verify(&source, &options).map_err(failed)?;

@@ -57,3 +57,8 @@ function isImage(name: string): boolean {
   const lower = name.toLowerCase();
   return IMAGE_ENDINGS.some((ending) => lower.endsWith(ending));
 }
+
+/** What the files layout calls an image: its path in the folder of images without the ending. */
+export function imageIdOf(path: string): string {
+  return path.replace(/\.[^./]*$/, '');
+}

@@ -10,7 +10,7 @@ use super::judge::{Predictions, judge};
 use super::measure::Moments;
 use super::plausibility::{self, Row};
 use super::report::{ComponentReport, Findings, Kind, Level, NoiseShare, Place, Provenance, Report, TeacherStatistics};
-use super::{VerifyOptions, kinds, map};
+use super::{FilesImages, VerifyOptions, kinds, map};
 use crate::component::TEMPORARY_PREFIX;
 use crate::digest::Digest32;
 use crate::files::{
@@ -102,6 +102,66 @@ enum Seeding {
     ImageAndTeacher,
     /// As potstill's own caches have it.
     Draw,
+    /// Of none of these, for the image and base seed that the caller names.
+    Foreign,
+}
+
+/// The images that the caller names.
+struct Images<'a> {
+    given: &'a FilesImages,
+    /// By the name of a file: the image.
+    by_name: BTreeMap<FilesName, &'a str>,
+}
+
+impl<'a> Images<'a> {
+    /// The names that the images would have at every size that there is.
+    fn of(given: &'a FilesImages, folders: &[Folder<'_>]) -> Self {
+        let entries = folders.iter().flat_map(|folder| folder.entries);
+        let sizes: BTreeSet<(u32, u32)> = entries.map(|name| (name.width, name.height)).collect();
+        let named = |id: &'a String, (width, height)| (FilesName::of(id, width, height, &given.version), id.as_str());
+        let by_name = given
+            .ids
+            .iter()
+            .flat_map(|id| sizes.iter().map(move |&size| named(id, size)))
+            .collect();
+        Self { given, by_name }
+    }
+}
+
+/// That every teacher has a file for every image, and every file its image.
+fn check_images(folders: &[Folder<'_>], images: &Images<'_>, findings: &mut [Findings]) {
+    for (folder, findings) in folders.iter().zip(findings) {
+        let mut present = BTreeSet::new();
+        for name in folder.entries {
+            if let Some(id) = images.by_name.get(name) {
+                present.insert(*id);
+                continue;
+            }
+            let (path, entry) = (files_path(folder.path, name), name.to_string());
+            let place = Place {
+                file: &path,
+                entry: &entry,
+            };
+            let expected = format!("the name of an image, of version {}", images.given.version);
+            findings.add(
+                folder.id(),
+                &kinds::IMAGE_UNKNOWN,
+                place,
+                expected,
+                "none of the images given",
+            );
+        }
+        for id in images.given.ids.iter().filter(|id| !present.contains(id.as_str())) {
+            let place = Place { file: "", entry: id };
+            findings.add(
+                folder.id(),
+                &kinds::IMAGE_MISSING,
+                place,
+                "a file of some size",
+                "no file",
+            );
+        }
+    }
 }
 
 /// What came of one file.
@@ -131,8 +191,9 @@ pub(super) fn verify<S: Source + ?Sized>(
         .collect();
     let total: u64 = jobs.iter().map(|job| job.2).sum();
     let done = std::sync::atomic::AtomicU64::new(0);
+    let images = options.images.map(|images| Images::of(images, &folders));
     let looked = map(&jobs, |&(folder, entry, bytes)| {
-        let looked = look(source, &folders[folder], entry, options.level);
+        let looked = look(source, &folders[folder], entry, options.level, images.as_ref());
         let so_far = done.fetch_add(bytes, std::sync::atomic::Ordering::Relaxed) + bytes;
         if let Some(progress) = options.progress {
             progress.bytes(so_far, total);
@@ -160,6 +221,9 @@ pub(super) fn verify<S: Source + ?Sized>(
     }
     check_other_files(&folders, files, &mut findings);
     check_coverage(&folders, &mut findings);
+    if let Some(images) = &images {
+        check_images(&folders, images, &mut findings);
+    }
     let mut statistics = Vec::new();
     let mut provenance = Vec::new();
     for ((folder, facts), findings) in folders.iter().zip(&facts).zip(&mut findings) {
@@ -214,7 +278,13 @@ impl FileFindings<'_> {
 }
 
 /// Looks at one file.
-fn look<S: Source + ?Sized>(source: &S, folder: &Folder<'_>, entry: usize, level: Level) -> Looked {
+fn look<S: Source + ?Sized>(
+    source: &S,
+    folder: &Folder<'_>,
+    entry: usize,
+    level: Level,
+    images: Option<&Images<'_>>,
+) -> Looked {
     let name = &folder.entries[entry];
     let path = files_path(folder.path, name);
     let mut at = FileFindings {
@@ -237,7 +307,7 @@ fn look<S: Source + ?Sized>(source: &S, folder: &Folder<'_>, entry: usize, level
         }
         Ok(Ok(loaded)) => {
             bytes = loaded.bytes.len() as u64;
-            look_inside(&loaded, folder, entry, level, &mut at)
+            look_inside(&loaded, folder, entry, level, images, &mut at)
         }
     };
     Looked {
@@ -253,6 +323,7 @@ fn look_inside(
     folder: &Folder<'_>,
     entry: usize,
     level: Level,
+    images: Option<&Images<'_>>,
     at: &mut FileFindings<'_>,
 ) -> Option<Facts> {
     let name = &folder.entries[entry];
@@ -290,7 +361,7 @@ fn look_inside(
             );
         }
     }
-    let seeding = check_metadata(loaded, folder, name, at);
+    let seeding = check_metadata(loaded, folder, name, images, at);
     if !whole {
         return None;
     }
@@ -339,7 +410,13 @@ fn hash(parts: &[&[u8]]) -> Digest32 {
 }
 
 /// The layout asks for no metadata. Where a file names its image and base seed, name and seed must be theirs.
-fn check_metadata(loaded: &Loaded, folder: &Folder<'_>, name: &FilesName, at: &mut FileFindings<'_>) -> Seeding {
+fn check_metadata(
+    loaded: &Loaded,
+    folder: &Folder<'_>,
+    name: &FilesName,
+    images: Option<&Images<'_>>,
+    at: &mut FileFindings<'_>,
+) -> Seeding {
     let metadata = loaded.header.metadata();
     let of = |key: &str| metadata.get(key).map(String::as_str);
     if let (Some(said), Some(teacher)) = (of("teacher_id"), folder.teacher())
@@ -361,7 +438,7 @@ fn check_metadata(loaded: &Loaded, folder: &Folder<'_>, name: &FilesName, at: &m
         );
     }
     let Some(image) = of("image_id") else {
-        return Seeding::Unknown;
+        return seeding_of_images(loaded, folder, name, images);
     };
     let version = of("version").unwrap_or(DEFAULT_VERSION);
     let named = FilesName::of(image, name.width, name.height, version);
@@ -399,6 +476,25 @@ fn check_metadata(loaded: &Loaded, folder: &Folder<'_>, name: &FilesName, at: &m
         let expected = format!("{expected}, of image_id {image} and base_seed {base_seed}");
         at.add(&kinds::SEED_MISMATCH, "", expected, seed);
         Seeding::Unknown
+    }
+}
+
+/// What the seed of a file that does not name its image was made from, going by the images that the caller names. A base
+/// seed that the caller did not know makes all of them unknown, so that none is an error yet.
+fn seeding_of_images(loaded: &Loaded, folder: &Folder<'_>, name: &FilesName, images: Option<&Images<'_>>) -> Seeding {
+    let Some((images, seed)) = images.zip(loaded.integer(SEED)) else {
+        return Seeding::Unknown;
+    };
+    let (Some(id), seed, base_seed) = (images.by_name.get(name), seed as u64, images.given.base_seed) else {
+        return Seeding::Unknown;
+    };
+    let of_teacher = |teacher| seed == teacher_seed(id, teacher, base_seed);
+    if seed == files_seed(id, base_seed) {
+        Seeding::Image
+    } else if folder.teacher().is_some_and(of_teacher) {
+        Seeding::ImageAndTeacher
+    } else {
+        Seeding::Foreign
     }
 }
 
@@ -771,6 +867,14 @@ fn count(facts: &[Facts], seeding: Seeding) -> usize {
 /// What the seeds were made from, where the files' metadata say enough.
 fn check_seeding(folder: &Folder<'_>, facts: &[Facts], teachers: usize, findings: &mut Findings) -> &'static str {
     let (of_image, keyed) = (count(facts, Seeding::Image), count(facts, Seeding::ImageAndTeacher));
+    let known = of_image + keyed;
+    for facts in facts
+        .iter()
+        .filter(|facts| facts.seeding == Seeding::Foreign && known > 0)
+    {
+        let expected = "the seed of its image and the base seed, as of other entries";
+        add(folder, facts, &kinds::SEED_MISMATCH, expected, facts.seed, findings);
+    }
     if keyed > 0 {
         let kind = if teachers > 1 {
             &kinds::NOISE_KEYED_BY_TEACHER
@@ -803,8 +907,12 @@ fn check_seeding(folder: &Folder<'_>, facts: &[Facts], teachers: usize, findings
             folder.id(),
             &kinds::SEEDS_UNKNOWN,
             Place::default(),
-            "files that name their image",
-            "files that do not, as the layout allows",
+            "seeds of images that are named, and of the base seed",
+            if count(facts, Seeding::Foreign) > 0 {
+                "seeds of another base seed or rule"
+            } else {
+                "files that name no image, as the layout allows"
+            },
         );
     }
     "unknown"

@@ -98,6 +98,11 @@ kinds! {
     METADATA_MISMATCH = "metadata-mismatch", Error, true, DISTRUST;
     /// An entry that another teacher has.
     ENTRY_MISSING = "entry-missing", Error, true, BUILD_ENTRY;
+    /// An image without an entry.
+    IMAGE_MISSING = "image-missing", Error, true, BUILD_ENTRY;
+    /// An entry of no image.
+    IMAGE_UNKNOWN = "image-unknown", Warning, false,
+        "nothing reads it; its image was renamed or removed, or the names have another version (--name-version)";
     /// Noise that is not what the seed gives, in a cache whose other noise is.
     NOISE_MISMATCH = "noise-mismatch", Error, true, DISTRUST;
     /// Noise that no known generator makes of the seeds.
@@ -108,7 +113,7 @@ kinds! {
         "nothing contradicts them, but nobody can draw these timesteps anew: ask their maker for the rule";
     /// Seeds whose making nobody can check: the files do not name their images.
     SEEDS_UNKNOWN = "seeds-unknown", Warning, false,
-        "nothing contradicts them; with an `image_id` and a `base_seed` in each file's metadata they could be checked";
+        "nothing contradicts them; name the folder of the images (--images) and the base seed (--base-seed), and they are checked";
     /// Teachers that saw other noise for the same image.
     NOISE_KEYED_BY_TEACHER = "noise-keyed-by-teacher", Error, true,
         "build the teachers' caches again with seeds of image and base seed alone: students of several teachers need the same noise";

@@ -53,6 +53,33 @@ pub struct VerifyOptions<'a> {
     pub level: Level,
     /// Whom to tell of progress.
     pub progress: Option<&'a dyn Progress>,
+    /// The images that a cache in the files layout was made of, whose files seldom name them: seeds can then be made anew,
+    /// and images without a file found.
+    pub images: Option<&'a FilesImages>,
+}
+
+/// The images of a cache in the files layout.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct FilesImages {
+    /// Their paths in the folder of images, with `/` between the parts, without the ending.
+    pub ids: Vec<String>,
+    /// Version in the names of the files: `1` unless chosen otherwise.
+    pub version: String,
+    /// Base seed of the seeds: 42 unless chosen otherwise.
+    pub base_seed: i64,
+}
+
+impl FilesImages {
+    /// From JSON: `{ ids, version, baseSeed }`, as JavaScript hands it to addon and WASM module alike.
+    ///
+    /// # Errors
+    /// [`CacheError::Json`].
+    pub fn parse(json: &str) -> Result<Self, CacheError> {
+        serde_json::from_str(json).map_err(|error| CacheError::Json {
+            reason: error.to_string(),
+        })
+    }
 }
 
 /// One shard to look at.

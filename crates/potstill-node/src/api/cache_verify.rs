@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use napi::Env;
 use napi::bindgen_prelude::Object;
 use napi_derive::napi;
-use potstill_cache::{Level, Progress, VerifyOptions, verify};
+use potstill_cache::{FilesImages, Level, Progress, VerifyOptions, verify};
 
 use super::cache_errors::cache_error;
 use super::cache_source::Cancellable;
@@ -49,21 +49,28 @@ impl Progress for VerificationProgress {
     }
 }
 
-/// Verifies the cache in a folder, levels 1 and 2: the report as canonical JSON.
+/// Verifies the cache in a folder, levels 1 and 2: the report as canonical JSON. `images` names the images of a cache in the
+/// files layout, as JSON: `{ ids, version, baseSeed }`.
 #[napi(ts_return_type = "Promise<Outcome<string>>", catch_unwind)]
 pub fn verify_cache<'env>(
     env: &'env Env,
     cache: String,
     progress: &VerificationProgress,
     cancel: &CancelToken,
+    images: Option<String>,
 ) -> napi::Result<Object<'env>> {
     let (progress, cancel) = (progress.clone(), cancel.clone());
     run_job(env, "verify", move || {
+        let failed = cache_error(&cache);
+        let images = images
+            .map(|json| FilesImages::parse(&json))
+            .transpose()
+            .map_err(&failed)?;
         let options = VerifyOptions {
             level: Level::Determinism,
             progress: Some(&progress),
+            images: images.as_ref(),
         };
-        let failed = cache_error(&cache);
         let source = Cancellable::new(Path::new(&cache), &cancel);
         let report = verify(&source, &options);
         cancel.check()?;
