@@ -2,6 +2,7 @@
 
 use candle_core::{DType, Device, Tensor};
 
+use crate::cpu::Choice;
 use crate::error::Result;
 use crate::gradients::{Gradients, backward};
 use crate::value::Value;
@@ -49,7 +50,11 @@ pub(crate) fn values(t: &Tensor) -> Vec<f64> {
 }
 
 /// The output and every input's gradient, for a fixed random gradient of the output.
-fn run(inputs: &[Tensor], tracked: &[bool], f: &impl Fn(&[Value]) -> Result<Value>) -> (Tensor, Vec<Option<Tensor>>) {
+pub(crate) fn run(
+    inputs: &[Tensor],
+    tracked: &[bool],
+    f: &impl Fn(&[Value]) -> Result<Value>,
+) -> (Tensor, Vec<Option<Tensor>>) {
     let leaves: Vec<Value> = inputs
         .iter()
         .zip(tracked)
@@ -114,21 +119,11 @@ pub(crate) fn check(inputs: &[Tensor], f: impl Fn(&[Value]) -> Result<Value> + S
     agree(inputs, f);
 }
 
-/// Held while the instruction set is switched, or results are compared to the bit.
-pub(crate) fn classes() -> impl Drop {
-    use std::sync::{Mutex, MutexGuard};
+#[cfg(target_os = "linux")]
+use crate::cuda::tests::agree_on_host;
 
-    use crate::cpu::Class;
-
-    static SERIAL: Mutex<()> = Mutex::new(());
-    struct Back<'a>(#[allow(dead_code)] MutexGuard<'a, ()>); // held for its drop
-    impl Drop for Back<'_> {
-        fn drop(&mut self) {
-            Class::available().pop().unwrap().force();
-        }
-    }
-    Back(SERIAL.lock().unwrap_or_else(|poisoned| poisoned.into_inner()))
-}
+#[cfg(not(target_os = "linux"))]
+fn agree_on_host(_inputs: &[Tensor], _wanted: &[&Tensor], _f: &impl Fn(&[Value]) -> Result<Value>) {}
 
 fn bits(t: &Tensor) -> Vec<u32> {
     t.flatten_all()
@@ -142,20 +137,20 @@ fn bits(t: &Tensor) -> Vec<u32> {
 
 /// Compares f32 with f64, output and gradients, in every class of instructions, and demands the same bits from 1, 2 and
 /// 3 threads.
+/// Also compares the kernels for cards, compiled for the host, with the same results.
 pub(crate) fn agree(inputs: &[Tensor], f: impl Fn(&[Value]) -> Result<Value> + Sync) {
     let all = vec![true; inputs.len()];
     let (wanted, wanted_gradients) = run(inputs, &all, &f);
     let wanted: Vec<&Tensor> = std::iter::once(&wanted)
         .chain(wanted_gradients.iter().flatten())
         .collect();
+    agree_on_host(inputs, &wanted, &f);
     let single: Vec<Tensor> = inputs.iter().map(|t| t.to_dtype(DType::F32).unwrap()).collect();
-    let _serial = classes();
-    for class in crate::cpu::Class::available() {
-        class.force();
+    for choice in Choice::all() {
+        let class = choice.name();
         let mut first: Option<Vec<Vec<u32>>> = None;
         for threads in 1..=3 {
-            let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
-            let (found, found_gradients) = pool.install(|| run(&single, &all, &f));
+            let (found, found_gradients) = choice.on(threads, || run(&single, &all, &f));
             let results: Vec<&Tensor> = std::iter::once(&found)
                 .chain(found_gradients.iter().flatten())
                 .collect();
@@ -171,13 +166,13 @@ pub(crate) fn agree(inputs: &[Tensor], f: impl Fn(&[Value]) -> Result<Value> + S
                     .fold(0., f64::max);
                 assert!(
                     worst <= F32_TOLERANCE * scale,
-                    "{class:?}: result {i} (0: output) off by {worst} of {scale}"
+                    "{class}: result {i} (0: output) off by {worst} of {scale}"
                 );
             }
             let found: Vec<Vec<u32>> = results.into_iter().map(bits).collect();
             match &first {
                 None => first = Some(found),
-                Some(first) => assert!(*first == found, "{class:?}: {threads} threads give other bits than one"),
+                Some(first) => assert!(*first == found, "{class}: {threads} threads give other bits than one"),
             }
         }
     }

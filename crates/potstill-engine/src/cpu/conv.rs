@@ -3,10 +3,9 @@
 //! A window is never copied out: the product takes one pointer per tap and output pixel, and pixels in the padding point
 //! at zeros.
 
-use super::gemm::{ByRows, Matrix, Panels, copy, grid};
+use super::gemm::{Matrix, copy};
 use super::matmul::weight_gradient;
-use super::micro::Start;
-use super::scratch::Scratch;
+use super::product::{Product, Term};
 use super::storage::{Out, Pointer};
 use super::{Real, winograd};
 use crate::profile::count_flops;
@@ -29,35 +28,48 @@ pub(crate) struct ConvShape {
 }
 
 impl ConvShape {
-    fn pixels(&self) -> usize {
+    pub(super) fn pixels(&self) -> usize {
         self.batch * self.out_h * self.out_w
     }
 
-    fn taps(&self) -> usize {
+    pub(super) fn taps(&self) -> usize {
         self.kernel_h * self.kernel_w
     }
 
     /// Floating-point operations of the product of windows and weights.
-    fn flops(&self) -> usize {
+    pub(super) fn flops(&self) -> usize {
         2 * self.pixels() * self.taps() * self.inputs * self.outputs
     }
 
     /// The input coordinate under tap `k` of output coordinate `at`.
-    fn under(&self, at: usize, k: usize, before: usize, size: usize) -> Option<usize> {
+    pub(super) fn under(&self, at: usize, k: usize, before: usize, size: usize) -> Option<usize> {
         (at * self.stride + k).checked_sub(before).filter(|&i| i < size)
     }
 
     /// The output coordinate whose tap `k` lies on input coordinate `at`.
-    fn over(&self, at: usize, k: usize, before: usize, size: usize) -> Option<usize> {
+    pub(super) fn over(&self, at: usize, k: usize, before: usize, size: usize) -> Option<usize> {
         let shifted = (at + before).checked_sub(k)?;
         (shifted % self.stride == 0)
             .then_some(shifted / self.stride)
             .filter(|&o| o < size)
     }
+
+    /// The taps that reach input coordinates whose residues by the stride are `py` and `px`.
+    pub(super) fn reaching(&self, py: usize, px: usize) -> Vec<(usize, usize)> {
+        let along = |phase: usize, before: usize, kernel: usize| -> Vec<usize> {
+            (0..kernel)
+                .filter(|k| (phase + before + self.stride * kernel - k).is_multiple_of(self.stride))
+                .collect()
+        };
+        let (rows, columns) = (along(py, self.top, self.kernel_h), along(px, self.left, self.kernel_w));
+        rows.iter()
+            .flat_map(|&ky| columns.iter().map(move |&kx| (ky, kx)))
+            .collect()
+    }
 }
 
 /// Walks the pixels of a grid of `h × w` per image from pixel `first`: (image, y, x).
-fn walk(first: usize, count: usize, h: usize, w: usize, mut f: impl FnMut(usize, usize, usize, usize)) {
+pub(super) fn walk(first: usize, count: usize, h: usize, w: usize, mut f: impl FnMut(usize, usize, usize, usize)) {
     let (mut image, mut y, mut x) = (first / (h * w), first / w % h, first % w);
     for i in 0..count {
         f(i, image, y, x);
@@ -82,61 +94,51 @@ pub(crate) fn conv_forward<T: Real>(s: &ConvShape, x: &[T], w: &[T], b: Option<&
     winograd::forward(s, x, w, b).unwrap_or_else(|| direct_forward(s, x, w, b))
 }
 
+/// The pixels under the windows: `[tap][pixel]` for `count` output pixels from `first`; those in the padding are `zeros`.
+fn windows<T: Real>(s: &ConvShape, first: usize, count: usize, x: &[T], zeros: &[T]) -> Vec<Pointer<T>> {
+    let mut windows = vec![Pointer::to(zeros); s.taps() * count];
+    walk(first, count, s.out_h, s.out_w, |i, image, oy, ox| {
+        for ky in 0..s.kernel_h {
+            let Some(iy) = s.under(oy, ky, s.top, s.in_h) else {
+                continue;
+            };
+            for kx in 0..s.kernel_w {
+                if let Some(ix) = s.under(ox, kx, s.left, s.in_w) {
+                    let source = (image * s.in_h + iy) * s.in_w + ix;
+                    windows[(ky * s.kernel_w + kx) * count + i] = Pointer::to(&x[source * s.inputs..]);
+                }
+            }
+        }
+    });
+    windows
+}
+
 fn direct_forward<T: Real>(s: &ConvShape, x: &[T], w: &[T], b: Option<&[T]>) -> Vec<T> {
     let (taps, depth) = (s.taps(), s.inputs);
     let mut out = Out::<T>::new(s.pixels() * s.outputs);
     let y = out.pointer();
-    let panels = Panels::of::<T>(s.outputs);
-    let total = taps * depth;
-    let mut packed = Scratch::<T>::new(panels.size(total));
-    let packed = packed.pointer();
-    // SAFETY: w is outputs × total.
-    unsafe {
-        Matrix {
-            data: w.as_ptr(),
+    let zeros = vec![T::ZERO; depth];
+    let term = Term {
+        segments: taps,
+        depth,
+        left: &|first, rows| windows(s, first, rows, x, &zeros),
+        right: &|tap| Matrix {
+            data: w[tap * depth..].as_ptr(),
             row: 1,
-            column: total,
-        }
-        .pack_parallel(panels, total, packed)
-    };
-    let (packed, zeros) = (Pointer::at_address(packed), vec![T::ZERO; depth]);
-    grid(
-        s.pixels(),
-        panels.count(),
-        total,
-        panels.place(0).2,
-        |first, rows, range| {
-            let mut left = vec![zeros.as_ptr(); taps * rows];
-            walk(first, rows, s.out_h, s.out_w, |i, image, oy, ox| {
-                for ky in 0..s.kernel_h {
-                    let Some(iy) = s.under(oy, ky, s.top, s.in_h) else {
-                        continue;
-                    };
-                    for kx in 0..s.kernel_w {
-                        if let Some(ix) = s.under(ox, kx, s.left, s.in_w) {
-                            let source = (image * s.in_h + iy) * s.in_w + ix;
-                            left[(ky * s.kernel_w + kx) * rows + i] = x[source * depth..].as_ptr();
-                        }
-                    }
-                }
-            });
-            let c: Vec<*mut T> = (first..first + rows).map(|r| y.at(r * s.outputs)).collect();
-            let start = b.map_or(Start::Zero, |b| Start::Bias(b.as_ptr()));
-            let right = packed.at(0).cast_const();
-            T::run(ByRows {
-                left: &left,
-                segments: taps,
-                depth,
-                right,
-                panels,
-                range,
-                c: &c,
-                start,
-            });
+            column: taps * depth,
         },
-    );
-    // SAFETY: the grid covers all pixels and channels.
-    unsafe { out.into_vec() }
+    };
+    let product = Product {
+        rows: s.pixels(),
+        columns: s.outputs,
+        bias: b,
+        terms: &[term],
+    };
+    // SAFETY: w is outputs × taps × depth; every pixel is a row.
+    unsafe {
+        product.run(|pixel| y.at(pixel * s.outputs));
+        out.into_vec()
+    }
 }
 
 /// The gradient by x.
@@ -153,101 +155,62 @@ fn direct_backward_data<T: Real>(s: &ConvShape, grad: &[T], w: &[T]) -> Vec<T> {
     let depth = s.outputs;
     let mut out = Out::<T>::new(s.batch * s.in_h * s.in_w * s.inputs);
     let dx = out.pointer();
-    let panels = Panels::of::<T>(s.inputs);
     let zeros = vec![T::ZERO; depth];
-    let reaching = |phase: usize, before: usize, kernel: usize| -> Vec<usize> {
-        (0..kernel)
-            .filter(|k| (phase + before + s.stride * kernel - k).is_multiple_of(s.stride))
-            .collect()
-    };
     for (py, px) in (0..s.stride).flat_map(|py| (0..s.stride).map(move |px| (py, px))) {
-        let (rows_y, rows_x) = (reaching(py, s.top, s.kernel_h), reaching(px, s.left, s.kernel_w));
-        let taps: Vec<(usize, usize)> = rows_y
-            .iter()
-            .flat_map(|&ky| rows_x.iter().map(move |&kx| (ky, kx)))
-            .collect();
+        let taps = s.reaching(py, px);
         let (h, wide) = (count_from(py, s.in_h, s.stride), count_from(px, s.in_w, s.stride));
         let pixels = s.batch * h * wide;
         if pixels == 0 {
             continue;
         }
-        let total = taps.len() * depth;
-        let mut packed = Scratch::<T>::new(panels.size(total));
-        let packed = packed.pointer();
-        pack_taps(s, w, &taps, panels, packed);
-        let packed = Pointer::at_address(packed);
-        grid(
-            pixels,
-            panels.count(),
-            total.max(1),
-            panels.place(0).2,
-            |first, rows, range| {
-                let mut left = vec![zeros.as_ptr(); taps.len() * rows];
-                let mut c = vec![std::ptr::null_mut(); rows];
-                walk(first, rows, h, wide, |i, image, y, x| {
-                    let (iy, ix) = (py + y * s.stride, px + x * s.stride);
-                    c[i] = dx.at(((image * s.in_h + iy) * s.in_w + ix) * s.inputs);
+        let place = |i: usize| (i / (h * wide), py + i / wide % h * s.stride, px + i % wide * s.stride);
+        let term = Term {
+            segments: taps.len(),
+            depth,
+            left: &|first, rows| {
+                let mut left = vec![Pointer::to(&zeros); taps.len() * rows];
+                for i in 0..rows {
+                    let (image, iy, ix) = place(first + i);
                     for (t, &(ky, kx)) in taps.iter().enumerate() {
                         let (oy, ox) = (s.over(iy, ky, s.top, s.out_h), s.over(ix, kx, s.left, s.out_w));
                         if let (Some(oy), Some(ox)) = (oy, ox) {
                             let source = (image * s.out_h + oy) * s.out_w + ox;
-                            left[t * rows + i] = grad[source * depth..].as_ptr();
+                            left[t * rows + i] = Pointer::to(&grad[source * depth..]);
                         }
                     }
-                });
-                let right = packed.at(0).cast_const();
-                let segments = taps.len();
-                T::run(ByRows {
-                    left: &left,
-                    segments,
-                    depth,
-                    right,
-                    panels,
-                    range,
-                    c: &c,
-                    start: Start::Zero,
-                });
+                }
+                left
             },
-        );
+            right: &|t| {
+                let (ky, kx) = taps[t];
+                Matrix {
+                    data: w[(ky * s.kernel_w + kx) * s.inputs..].as_ptr(),
+                    row: s.taps() * s.inputs,
+                    column: 1,
+                }
+            },
+        };
+        let product = Product {
+            rows: pixels,
+            columns: s.inputs,
+            bias: None,
+            terms: &[term],
+        };
+        // SAFETY: w is outputs × taps × inputs; every pixel of the residue is a row.
+        unsafe {
+            product.run(|i| {
+                let (image, iy, ix) = place(i);
+                dx.at(((image * s.in_h + iy) * s.in_w + ix) * s.inputs)
+            });
+        }
     }
-    // SAFETY: the residues and grids cover all pixels and channels.
+    // SAFETY: the residues cover all pixels and channels.
     unsafe { out.into_vec() }
 }
 
 /// How many of `first, first + step, …` are below `size`.
-fn count_from(first: usize, size: usize, step: usize) -> usize {
+pub(super) fn count_from(first: usize, size: usize, step: usize) -> usize {
     size.saturating_sub(first).div_ceil(step)
-}
-
-/// Packs, for the taps in order, the outputs × inputs matrices of w.
-fn pack_taps<T: Real>(s: &ConvShape, w: &[T], taps: &[(usize, usize)], panels: Panels, to: *mut T) {
-    use rayon::prelude::*;
-    let total = taps.len() * s.outputs;
-    let to = Pointer::at_address(to);
-    let tasks = taps.len() * panels.count();
-    (0..tasks)
-        .into_par_iter()
-        .with_min_len(tasks.div_ceil(rayon::current_num_threads() * 4))
-        .for_each(|i| {
-            let (t, panel) = (i / panels.count(), i % panels.count());
-            let tap = taps[t].0 * s.kernel_w + taps[t].1;
-            let (first, _, width) = panels.place(panel);
-            let matrix = Matrix {
-                data: w[tap * s.inputs..].as_ptr(),
-                row: s.taps() * s.inputs,
-                column: 1,
-            };
-            // SAFETY: each task writes its own part of the panels; w has these elements.
-            unsafe {
-                matrix.pack_panel(
-                    panels,
-                    panel,
-                    0,
-                    s.outputs,
-                    to.at(first * total + t * s.outputs * width),
-                )
-            };
-        });
 }
 
 /// The gradient by w.
@@ -316,11 +279,59 @@ mod tests {
     }
 
     #[test]
+    fn an_image_has_the_same_bits_alone_and_in_a_batch() {
+        let single = |count, seed| -> Vec<f32> { numbers(count, seed).into_iter().map(|v| v as f32).collect() };
+        let bits = |values: &[f32]| values.iter().map(|v| v.to_bits()).collect::<Vec<_>>();
+        // Small and large for Winograd, weights that fit a cache and that do not.
+        for (side, inputs, outputs) in [
+            (4, 64, 64),
+            (8, 64, 64),
+            (10, 40, 19),
+            (16, 32, 48),
+            (34, 16, 100),
+            (8, 256, 512),
+        ] {
+            let batch = 8;
+            let alone = ConvShape {
+                batch: 1,
+                in_h: side,
+                in_w: side,
+                inputs,
+                outputs,
+                kernel_h: 3,
+                kernel_w: 3,
+                stride: 1,
+                top: 1,
+                left: 1,
+                out_h: side,
+                out_w: side,
+            };
+            let all = ConvShape { batch, ..alone };
+            let (x, w) = (single(batch * side * side * inputs, 1), single(outputs * 9 * inputs, 2));
+            let (b, grad) = (single(outputs, 3), single(all.pixels() * outputs, 4));
+            let each = |values: &[f32], f: &dyn Fn(&[f32]) -> Vec<f32>| -> Vec<u32> {
+                let images = values.chunks(values.len() / batch);
+                images.flat_map(|image| bits(&f(image))).collect()
+            };
+            let y = conv_forward(&all, &x, &w, Some(&b));
+            assert!(
+                bits(&y) == each(&x, &|x| conv_forward(&alone, x, &w, Some(&b))),
+                "{all:?}"
+            );
+            let dx = conv_backward_data(&all, &grad, &w);
+            assert!(
+                bits(&dx) == each(&grad, &|grad| conv_backward_data(&alone, grad, &w)),
+                "{all:?}"
+            );
+        }
+    }
+
+    #[test]
     fn both_ways_are_one_convolution() {
         for (batch, in_h, in_w, inputs, outputs, top, left) in [
             (1, 16, 16, 32, 48, 1, 1),
             (2, 13, 18, 17, 33, 1, 1),
-            (3, 12, 11, 40, 19, 0, 0),
+            (3, 16, 15, 40, 19, 0, 0),
             (1, 31, 9, 16, 16, 2, 0),
             (1, 24, 22, 20, 70, 1, 2),
         ] {

@@ -2,7 +2,7 @@
 
 use std::arch::x86_64::*;
 
-use super::{Bits, Simd, math};
+use super::{Bits, Pairs, Simd, math, pairs};
 
 #[derive(Clone, Copy)]
 pub(crate) struct Avx2;
@@ -126,5 +126,16 @@ impl Bits for Avx2 {
     #[inline(always)]
     unsafe fn select_less(a: __m256, b: __m256, x: __m256, y: __m256) -> __m256 {
         unsafe { _mm256_blendv_ps(y, x, _mm256_cmp_ps::<_CMP_LT_OQ>(a, b)) }
+    }
+}
+
+impl Pairs for Avx2 {
+    #[inline(always)]
+    unsafe fn low(v: __m256) -> __m256 {
+        unsafe { _mm256_castsi256_ps(_mm256_slli_epi32::<16>(_mm256_castps_si256(v))) }
+    }
+    #[inline(always)]
+    unsafe fn high(v: __m256) -> __m256 {
+        unsafe { _mm256_and_ps(v, _mm256_castsi256_ps(_mm256_set1_epi32(pairs::HIGH as i32))) }
     }
 }

@@ -7,11 +7,22 @@
 mod avx2;
 #[cfg(target_arch = "x86_64")]
 mod avx512;
+#[cfg(test)]
+mod choice;
 pub(crate) mod math;
+#[cfg(target_arch = "aarch64")]
+mod neon;
+mod pairs;
 mod portable;
+#[cfg(target_arch = "wasm32")]
+mod wasm;
 
 use std::sync::atomic::{AtomicU8, Ordering};
 
+#[cfg(test)]
+pub(crate) use choice::Choice;
+pub use pairs::bf16_kernel_class;
+pub(crate) use pairs::{PairKernel, Pairs, run_pairs};
 pub(crate) use portable::Portable;
 
 use super::Real;
@@ -113,6 +124,10 @@ pub(crate) enum Class {
     Avx2 = 2,
     #[cfg(target_arch = "x86_64")]
     Avx512 = 3,
+    #[cfg(target_arch = "aarch64")]
+    Neon = 4,
+    #[cfg(target_arch = "wasm32")]
+    Wasm = 5,
 }
 
 /// The class in use; 0 until it is first asked for.
@@ -121,7 +136,15 @@ static CLASS: AtomicU8 = AtomicU8::new(0);
 impl Class {
     /// What this processor has, best last.
     pub(crate) fn available() -> Vec<Class> {
+        #[cfg_attr(
+            not(any(target_arch = "x86_64", target_arch = "aarch64", target_arch = "wasm32")),
+            allow(unused_mut)
+        )]
         let mut classes = vec![Class::Portable];
+        #[cfg(target_arch = "aarch64")]
+        classes.push(Class::Neon);
+        #[cfg(target_arch = "wasm32")]
+        classes.push(Class::Wasm);
         #[cfg(target_arch = "x86_64")]
         {
             if is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma") {
@@ -141,56 +164,80 @@ impl Class {
     /// The class in use.
     #[inline]
     pub(crate) fn current() -> Class {
+        #[cfg(test)]
+        if let Some(class) = choice::class() {
+            return class;
+        }
         match CLASS.load(Ordering::Relaxed) {
             1 => Class::Portable,
             #[cfg(target_arch = "x86_64")]
             2 => Class::Avx2,
             #[cfg(target_arch = "x86_64")]
             3 => Class::Avx512,
+            #[cfg(target_arch = "aarch64")]
+            4 => Class::Neon,
+            #[cfg(target_arch = "wasm32")]
+            5 => Class::Wasm,
             _ => Self::choose(),
         }
     }
 
     #[cold]
     fn choose() -> Class {
-        let class = Self::available().pop().unwrap_or(Class::Portable);
-        CLASS.store(class as u8, Ordering::Relaxed);
-        class
+        // Another thread may have chosen meanwhile, and not the best.
+        Self::available().pop().unwrap_or(Class::Portable).settle();
+        Self::current()
     }
 
-    /// Uses another class from here on, in all threads.
-    #[cfg(test)]
-    pub(crate) fn force(self) {
-        CLASS.store(self as u8, Ordering::Relaxed);
+    /// Uses this class from here on, in all threads, unless one is in use already; whether it is this one.
+    fn settle(self) -> bool {
+        match CLASS.compare_exchange(0, self as u8, Ordering::Relaxed, Ordering::Relaxed) {
+            Ok(_) => true,
+            Err(settled) => settled == self as u8,
+        }
     }
 
     fn name(self) -> &'static str {
         match self {
             #[cfg(target_arch = "x86_64")]
             Class::Portable => "sse",
-            #[cfg(target_arch = "aarch64")]
-            Class::Portable => "neon",
-            #[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
+            #[cfg(not(target_arch = "x86_64"))]
             Class::Portable => "portable",
             #[cfg(target_arch = "x86_64")]
             Class::Avx2 => "avx2",
             #[cfg(target_arch = "x86_64")]
             Class::Avx512 => "avx512",
+            #[cfg(target_arch = "aarch64")]
+            Class::Neon => "neon",
+            #[cfg(target_arch = "wasm32")]
+            Class::Wasm => "wasm",
         }
     }
 }
 
-/// The instruction set that the kernels of this process use: `sse`, `avx2`, `avx512`, `neon` or `portable`. Results
-/// agree to the bit within one class.
+/// The instruction set that the kernels of this process use: `sse`, `avx2`, `avx512`, `neon`, `wasm` or `portable`.
+/// Results agree to the bit within one class, and between `sse` and `wasm`, neither of which has a fused multiply-add.
 pub fn kernel_class() -> &'static str {
     Class::current().name()
+}
+
+/// The names of the classes that this processor has, best last.
+pub fn kernel_classes() -> Vec<&'static str> {
+    Class::available().into_iter().map(Class::name).collect()
+}
+
+/// Uses a class of [`kernel_classes`] in all threads; false when there is none of this name, or another is in use. The
+/// first kernel that runs settles the class for good: what one class packs, another would misread.
+pub fn use_kernels(name: &str) -> bool {
+    let class = Class::available().into_iter().find(|class| class.name() == name);
+    class.is_some_and(Class::settle)
 }
 
 #[cfg(target_arch = "x86_64")]
 #[target_feature(enable = "avx512f,avx512dq,avx512vl,avx512bw,avx2,fma")]
 unsafe fn on_avx512<K: Kernel<f32>>(kernel: K) -> K::Output {
     // SAFETY: the features are enabled here; that they are present is the caller's promise.
-    unsafe { kernel.run::<avx512::Avx512>() }
+    unsafe { kernel.run::<avx512::Avx512<false>>() }
 }
 
 #[cfg(target_arch = "x86_64")]
@@ -210,6 +257,12 @@ pub(crate) fn run_f32<K: Kernel<f32>>(kernel: K) -> K::Output {
         // SAFETY: as above.
         #[cfg(target_arch = "x86_64")]
         Class::Avx2 => unsafe { on_avx2(kernel) },
+        // SAFETY: every aarch64 has NEON.
+        #[cfg(target_arch = "aarch64")]
+        Class::Neon => unsafe { kernel.run::<neon::Neon>() },
+        // SAFETY: the module is compiled for 128-bit vectors throughout.
+        #[cfg(target_arch = "wasm32")]
+        Class::Wasm => unsafe { kernel.run::<wasm::Wasm>() },
         // SAFETY: needs nothing beyond the baseline.
         Class::Portable => unsafe { kernel.run::<Portable<f32, 4>>() },
     }

@@ -2,7 +2,7 @@
 
 use std::marker::PhantomData;
 
-use super::{Bits, Simd, math};
+use super::{Bits, Pairs, Simd, math, pairs};
 use crate::cpu::Real;
 
 /// `N` numbers of type `T`.
@@ -150,5 +150,16 @@ impl Bits for Portable<f32, 4> {
             }
         }
         out
+    }
+}
+
+impl Pairs for Portable<f32, 4> {
+    #[inline(always)]
+    unsafe fn low(v: Self::V) -> Self::V {
+        each(v, |x| f32::from_bits(x.to_bits() << 16))
+    }
+    #[inline(always)]
+    unsafe fn high(v: Self::V) -> Self::V {
+        each(v, |x| f32::from_bits(x.to_bits() & pairs::HIGH))
     }
 }
