@@ -5,7 +5,10 @@
 use std::time::Instant;
 
 use potstill_engine::ops::{self, Activation, Attention, Conv2d};
-use potstill_engine::{Device, Result, Tensor, Value, backward};
+use potstill_engine::{Device, Recycler, Result, Tensor, Value, backward};
+
+#[global_allocator]
+static MEMORY: Recycler = Recycler;
 
 /// Seconds that each measurement takes at least, after one run to warm up.
 const SECONDS: f64 = 0.4;
@@ -60,6 +63,13 @@ fn main() -> Result<()> {
         (2048, 64, 512),
         (616, 64, 64),
         (1024, 1024, 1024),
+        (256, 1280, 1280),
+        (256, 1280, 10240),
+        (77, 768, 1280),
+        (64, 1280, 1280),
+        (4096, 320, 320),
+        (4096, 320, 16),
+        (4096, 16, 320),
     ] {
         let inputs = [random(&[m, k]), random(&[n, k]), random(&[n])];
         let flops = 2. * (m * k * n) as f64;
@@ -71,9 +81,19 @@ fn main() -> Result<()> {
         (1, 64, 320, 320, 3, 1),
         (1, 32, 640, 640, 3, 1),
         (1, 16, 1280, 1280, 3, 1),
+        (1, 8, 1280, 1280, 3, 1),
+        (1, 16, 1280, 1280, 3, 2),
+        (1, 64, 640, 320, 3, 1),
         (1, 64, 320, 320, 3, 2),
         (8, 16, 64, 64, 3, 1),
         (8, 8, 64, 64, 3, 1),
+        (1, 8, 64, 64, 3, 1),
+        (1, 16, 64, 64, 3, 1),
+        (1, 4, 64, 64, 3, 1),
+        (16, 8, 64, 64, 3, 1),
+        (16, 4, 64, 64, 3, 1),
+        (8, 8, 128, 64, 3, 1),
+        (8, 4, 128, 128, 3, 1),
         (8, 4, 64, 64, 3, 1),
         (8, 2, 128, 64, 3, 1),
         (8, 16, 64, 64, 3, 2),
@@ -101,6 +121,9 @@ fn main() -> Result<()> {
     for (b, n, m, heads, width) in [
         (1, 4096, 4096, 8, 40),
         (1, 4096, 77, 8, 40),
+        (1, 1024, 1024, 8, 80),
+        (1, 256, 256, 8, 160),
+        (1, 4096, 4096, 10, 64),
         (8, 256, 256, 8, 8),
         (8, 256, 77, 8, 8),
         (8, 64, 64, 8, 8),
@@ -113,6 +136,7 @@ fn main() -> Result<()> {
             heads,
             scale: (width as f64).powf(-0.5),
             causal: false,
+            bf16: false,
         };
         let name = format!("attention {b}x{heads} {n}x{m}x{width}");
         measure(&name, flops, &inputs, |v| ops::attention(&v[0], &v[1], &v[2], &options))?;

@@ -34,6 +34,20 @@ pub enum EngineError {
         /// The device found.
         device: String,
     },
+    /// A card without enough memory left.
+    #[error("{op}: the GPU has too little free memory; use a smaller batch, smaller images, recomputation or bf16")]
+    OutOfMemory {
+        /// The operation.
+        op: &'static str,
+    },
+    /// A call of the driver or of a CUDA library that failed.
+    #[error("{op}: {detail}")]
+    Card {
+        /// The operation.
+        op: &'static str,
+        /// What the driver or the library said.
+        detail: String,
+    },
     /// Misuse of the graph: a second backward, a captured value, a gradient of another shape.
     #[error("{op}: {detail}")]
     Graph {
@@ -61,6 +75,16 @@ impl EngineError {
             op,
             detail: detail.into(),
         }
+    }
+
+    /// An error of a card: told apart when there is no memory left.
+    #[cfg(feature = "cuda")]
+    pub(crate) fn of_card(op: &'static str, error: candle_core::Error) -> Self {
+        let detail = error.to_string();
+        if detail.contains("CUDA_ERROR_OUT_OF_MEMORY") || detail.contains("out of memory") {
+            return EngineError::OutOfMemory { op };
+        }
+        EngineError::Card { op, detail }
     }
 
     pub(crate) fn graph(op: &'static str, detail: impl Into<String>) -> Self {

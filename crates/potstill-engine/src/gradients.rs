@@ -7,6 +7,7 @@ use candle_core::Tensor;
 
 use crate::cpu;
 use crate::error::{EngineError, Result, ensure_shape};
+use crate::ops::sum_of;
 use crate::profile::{Pass, span};
 use crate::value::{Node, NodeId, Role, Value};
 
@@ -61,15 +62,20 @@ impl Gradients {
         self.add(id, grad).map(|_| ())
     }
 
-    /// Multiplies the gradient of a leaf, when it has one.
-    pub fn scale(&mut self, value: &Value, factor: f64) -> Result<()> {
+    /// Replaces the gradient of a leaf by a function of it, when it has one.
+    pub(crate) fn replace(&mut self, value: &Value, f: impl FnOnce(&Tensor) -> Result<Tensor>) -> Result<()> {
         if let Some(entry) = value.id().and_then(|id| self.entries.get_mut(&id)) {
             *entry = Entry {
-                tensor: entry.tensor.affine(factor, 0.)?,
+                tensor: f(&entry.tensor)?,
                 owned: true,
             };
         }
         Ok(())
+    }
+
+    /// Multiplies the gradient of a leaf, when it has one.
+    pub fn scale(&mut self, value: &Value, factor: f64) -> Result<()> {
+        self.replace(value, |gradient| Ok(gradient.affine(factor, 0.)?))
     }
 
     fn take_id(&mut self, id: NodeId) -> Option<Tensor> {
@@ -96,7 +102,7 @@ impl Gradients {
             }
             Some(entry) => {
                 *entry = Entry {
-                    tensor: cpu::sum_of(&entry.tensor, &grad)?,
+                    tensor: sum_of(&entry.tensor, &grad)?,
                     owned: true,
                 };
                 Ok(false)

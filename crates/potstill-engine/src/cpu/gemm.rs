@@ -5,13 +5,13 @@
 
 use rayon::prelude::*;
 
-use super::micro::{Left, Panel, Start, tile};
+use super::micro::{Left, Numbers, Panel, Start, tile};
 use super::simd::{Kernel, Simd};
 use super::{Pointer, Real};
 
 /// Depth that is run before going on to the next panel: a block of a panel and of the left factor's rows fit the second
 /// cache together.
-const BLOCK: usize = 512;
+pub(crate) const BLOCK: usize = 512;
 /// Multiply-adds below which a task is not worth starting.
 const SMALL: usize = 128 * 1024;
 /// Rows of C per task, a multiple of every instruction set's tile.
@@ -49,6 +49,11 @@ impl Panels {
         self.n.div_ceil(2 * self.lanes)
     }
 
+    /// The panels that hold columns `from` to `to`, as a range; `from` begins a panel.
+    pub(crate) fn containing(&self, from: usize, to: usize) -> (usize, usize) {
+        (from / (2 * self.lanes), to.div_ceil(2 * self.lanes))
+    }
+
     /// Elements of all panels for a depth.
     pub(crate) fn size(&self, depth: usize) -> usize {
         self.n.next_multiple_of(self.lanes) * depth
@@ -69,7 +74,7 @@ impl Panels {
         )
     }
 
-    fn panel<T>(&self, packed: *const T, depth: usize, panel: usize, k: usize) -> Panel<T> {
+    pub(crate) fn panel<T>(&self, packed: *const T, depth: usize, panel: usize, k: usize) -> Panel<T> {
         let (first, columns, width) = self.place(panel);
         let data = packed.wrapping_add(first * depth + k * width);
         Panel {
@@ -87,6 +92,11 @@ pub(crate) struct Matrix<T> {
     pub(crate) row: usize,
     pub(crate) column: usize,
 }
+
+// SAFETY: plain addresses, which are only read from.
+unsafe impl<T: Sync> Send for Matrix<T> {}
+// SAFETY: as above.
+unsafe impl<T: Sync> Sync for Matrix<T> {}
 
 impl<T: Real> Matrix<T> {
     /// Packs rows `k .. k + depth` of one panel. One of the strides is 1.
@@ -106,18 +116,8 @@ impl<T: Real> Matrix<T> {
                 }
                 return;
             }
-            // Four by four, which the compiler turns into shuffles; the edges one by one.
-            let (steps, blocks) = (depth / STEP * STEP, columns / STEP * STEP);
-            for k in (0..steps).step_by(STEP) {
-                for n in (0..blocks).step_by(STEP) {
-                    transpose(from.add(n * self.column + k), self.column, to.add(k * width + n), width);
-                }
-            }
+            transpose_into(from, self.column, (columns, depth), to, width);
             for k in 0..depth {
-                let done = if k < steps { blocks } else { 0 };
-                for n in done..columns {
-                    *to.add(k * width + n) = *from.add(k * self.row + n * self.column);
-                }
                 for n in columns..width {
                     *to.add(k * width + n) = T::ZERO;
                 }
@@ -135,48 +135,77 @@ impl<T: Real> Matrix<T> {
         }
     }
 
-    /// [`Matrix::pack`] on all threads.
+    /// Packs all panels of matrices that lie below one another, each of `depth` rows, on all threads.
     ///
     /// # Safety
-    /// As [`Matrix::pack_panel`], for all panels.
-    pub(crate) unsafe fn pack_parallel(&self, panels: Panels, depth: usize, to: *mut T) {
-        if panels.size(depth) <= PACK {
-            return unsafe { self.pack(panels, depth, to) };
-        }
-        let (to, source) = (Pointer::at_address(to), Pointer::at_address(self.data.cast_mut()));
-        let (row, column) = (self.row, self.column);
+    /// As [`Matrix::pack_panel`], for all panels of all matrices.
+    pub(crate) unsafe fn pack_parallel(pieces: &[Self], panels: Panels, depth: usize, to: Pointer<T>) {
+        let total = pieces.len() * depth;
         let (_, _, width) = panels.place(0);
-        let step = (PACK / width).max(1);
+        let step = (PACK / width).clamp(1, depth.max(1));
         let steps = depth.div_ceil(step);
-        (0..panels.count() * steps).into_par_iter().for_each(|task| {
-            let (panel, k) = (task / steps, task % steps * step);
+        let pack = |task: usize| {
+            let (panel, piece, k) = (
+                task / steps / pieces.len(),
+                task / steps % pieces.len(),
+                task % steps * step,
+            );
             let (first, _, width) = panels.place(panel);
-            let matrix = Matrix {
-                data: source.at(0).cast_const(),
-                row,
-                column,
-            };
+            let to = to.at(first * total + (piece * depth + k) * width);
             // SAFETY: each task writes its own part of the packed panels.
-            unsafe { matrix.pack_panel(panels, panel, k, step.min(depth - k), to.at(first * depth + k * width)) };
-        });
+            unsafe { pieces[piece].pack_panel(panels, panel, k, step.min(depth - k), to) };
+        };
+        let tasks = panels.count() * pieces.len() * steps;
+        let together = PACK / (step * width);
+        (0..tasks).into_par_iter().with_min_len(together.max(1)).for_each(pack);
     }
 }
 
 /// Side of the blocks that are transposed at once.
-const STEP: usize = 4;
+pub(crate) const STEP: usize = 4;
 
 /// Transposes a block of `STEP` rows, `from_stride` apart, into rows `to_stride` apart.
 ///
 /// # Safety
 /// Both addresses have these elements and do not overlap.
 #[inline(always)]
-unsafe fn transpose<T: Copy>(from: *const T, from_stride: usize, to: *mut T, to_stride: usize) {
+pub(crate) unsafe fn transpose<T: Copy>(from: *const T, from_stride: usize, to: *mut T, to_stride: usize) {
     unsafe {
         let rows: [[T; STEP]; STEP] =
             std::array::from_fn(|i| from.add(i * from_stride).cast::<[T; STEP]>().read_unaligned());
         let columns: [[T; STEP]; STEP] = std::array::from_fn(|i| std::array::from_fn(|j| rows[j][i]));
         for (i, column) in columns.into_iter().enumerate() {
             to.add(i * to_stride).cast::<[T; STEP]>().write_unaligned(column);
+        }
+    }
+}
+
+/// Transposes `rows × columns` elements, rows `from_stride` apart, into columns `to_stride` apart.
+///
+/// # Safety
+/// Both addresses have these elements and do not overlap.
+#[inline(always)]
+pub(crate) unsafe fn transpose_into<T: Copy>(
+    from: *const T,
+    from_stride: usize,
+    (rows, columns): (usize, usize),
+    to: *mut T,
+    to_stride: usize,
+) {
+    // Four by four, which the compiler turns into shuffles; the edges one by one.
+    let (blocks, steps) = (rows / STEP * STEP, columns / STEP * STEP);
+    unsafe {
+        for column in (0..steps).step_by(STEP) {
+            for row in (0..blocks).step_by(STEP) {
+                let (from, to) = (from.add(row * from_stride + column), to.add(column * to_stride + row));
+                transpose(from, from_stride, to, to_stride);
+            }
+        }
+        for column in 0..columns {
+            let done = if column < steps { blocks } else { 0 };
+            for row in done..rows {
+                *to.add(column * to_stride + row) = *from.add(row * from_stride + column);
+            }
         }
     }
 }
@@ -259,7 +288,7 @@ impl<T: Real> Kernel<T> for ByRows<'_, T> {
                         segments,
                         offset,
                     };
-                    unsafe { tile::<S>(count, left, depth, panel, &c[..count], start) };
+                    unsafe { tile::<S, Numbers>(count, left, depth, panel, &c[..count], start) };
                     row += count;
                 }
             }
@@ -312,7 +341,7 @@ impl<T: Real> Kernel<T> for ByColumns<T> {
                     base: self.left.wrapping_add(row),
                     stride: self.stride,
                 };
-                unsafe { tile::<S>(count, left, self.depth, panel, &c[..count], start) };
+                unsafe { tile::<S, Numbers>(count, left, self.depth, panel, &c[..count], start) };
                 row += count;
             }
         }
@@ -327,7 +356,7 @@ pub(crate) fn grid(
     width: usize,
     task: impl Fn(usize, usize, (usize, usize)) + Sync,
 ) {
-    let work = rows * panels * width * depth;
+    let work = rows * panels * width * depth.max(1);
     let wanted = (work / SMALL).clamp(1, 8 * rayon::current_num_threads());
     if wanted == 1 {
         return task(0, rows, (0, panels));

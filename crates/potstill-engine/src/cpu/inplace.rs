@@ -5,6 +5,7 @@ use rayon::prelude::*;
 
 use super::pointwise::TILE;
 use super::{Real, View, dispatch};
+use crate::cuda::{Buffer, Change, Gpu};
 use crate::error::{Result, ensure_shape};
 
 /// A kernel that changes one slice by another.
@@ -12,6 +13,10 @@ pub(crate) trait Update {
     const NAME: &'static str;
 
     fn run<T: Real>(&self, to: &mut [T], from: &[T]);
+
+    /// The same on a card.
+    #[cfg_attr(not(any(feature = "cuda", feature = "host", test)), allow(dead_code))]
+    fn run_on(&self, gpu: &Gpu, to: Buffer, from: Buffer) -> Result<()>;
 }
 
 struct InPlace<'a, U>(&'a U);
@@ -32,6 +37,11 @@ impl<U: Update> InplaceOp2 for InPlace<'_, U> {
         else {
             candle_core::bail!("{}: tensors must be contiguous", U::NAME)
         };
+        #[cfg(all(any(test, feature = "host"), target_os = "linux"))]
+        if let Some(gpu) = Gpu::host() {
+            let (to, from) = (Buffer::on_host(to, to_range), Buffer::on_host(from, from_range));
+            return self.0.run_on(&gpu, to, from).map_err(candle_core::Error::wrap);
+        }
         match (to, from) {
             (CpuStorage::F32(to), CpuStorage::F32(from)) => {
                 self.0
@@ -45,11 +55,37 @@ impl<U: Update> InplaceOp2 for InPlace<'_, U> {
         }
         Ok(())
     }
+
+    #[cfg(feature = "cuda")]
+    fn cuda_fwd(
+        &self,
+        to: &mut candle_core::CudaStorage,
+        to_layout: &Layout,
+        from: &candle_core::CudaStorage,
+        from_layout: &Layout,
+    ) -> candle_core::Result<()> {
+        use candle_core::backend::BackendStorage;
+
+        let (Some(to_range), Some(from_range)) = (to_layout.contiguous_offsets(), from_layout.contiguous_offsets())
+        else {
+            candle_core::bail!("{}: tensors must be contiguous", U::NAME)
+        };
+        if to.dtype() != from.dtype() {
+            candle_core::bail!("{}: {:?} into {:?}", U::NAME, from.dtype(), to.dtype())
+        }
+        let gpu = Gpu::Card(to.device().clone());
+        let (to, from) = (
+            Buffer::on_card(to, to_range).map_err(candle_core::Error::wrap)?,
+            Buffer::on_card(from, from_range).map_err(candle_core::Error::wrap)?,
+        );
+        self.0.run_on(&gpu, to, from).map_err(candle_core::Error::wrap)
+    }
 }
 
-/// Changes `to` in place. The two must not share storage.
+/// Changes `to` in place. The two must not share storage; `from` may lie on another device.
 pub(crate) fn update<U: Update>(to: &Tensor, from: &Tensor, update: &U) -> Result<()> {
-    Ok(to.inplace_op2(&from.contiguous()?, &InPlace(update))?)
+    let from = from.contiguous()?.to_device(to.device())?;
+    Ok(to.inplace_op2(&from, &InPlace(update))?)
 }
 
 /// An [`Update`] of equal shapes, element by element.
@@ -58,6 +94,10 @@ struct Pairs<F>(F);
 /// What happens to one pair of elements.
 trait Pair: Sync {
     const NAME: &'static str;
+
+    /// The same for cards.
+    #[cfg_attr(not(any(feature = "cuda", feature = "host", test)), allow(dead_code))]
+    fn change(&self) -> Change;
 
     fn pair<T: Real>(&self, to: T, from: T) -> T;
 }
@@ -73,6 +113,10 @@ impl<F: Pair> Update for Pairs<F> {
                     *to = self.0.pair(*to, from);
                 }
             });
+    }
+
+    fn run_on(&self, gpu: &Gpu, to: Buffer, from: Buffer) -> Result<()> {
+        gpu.update(self.0.change(), to, from)
     }
 }
 
@@ -91,6 +135,10 @@ struct Add;
 impl Pair for Add {
     const NAME: &'static str = "add_assign";
 
+    fn change(&self) -> Change {
+        Change::Accumulate
+    }
+
     #[inline(always)]
     fn pair<T: Real>(&self, to: T, from: T) -> T {
         to + from
@@ -106,6 +154,10 @@ struct Copy;
 impl Pair for Copy {
     const NAME: &'static str = "copy_into";
 
+    fn change(&self) -> Change {
+        Change::Copy
+    }
+
     #[inline(always)]
     fn pair<T: Real>(&self, _to: T, from: T) -> T {
         from
@@ -120,6 +172,10 @@ pub(crate) fn copy_into(to: &Tensor, from: &Tensor) -> Result<()> {
 struct MoveTowards(f64);
 impl Pair for MoveTowards {
     const NAME: &'static str = "move_towards";
+
+    fn change(&self) -> Change {
+        Change::Move(self.0)
+    }
 
     #[inline(always)]
     fn pair<T: Real>(&self, to: T, from: T) -> T {

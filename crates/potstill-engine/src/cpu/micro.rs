@@ -7,6 +7,25 @@
 use super::Real;
 use super::simd::Simd;
 
+/// What a tile multiplies, lane by lane.
+pub(crate) trait Product<S: Simd> {
+    /// `sum + a·b`.
+    ///
+    /// # Safety
+    /// The instruction set is present.
+    unsafe fn add(a: S::V, b: S::V, sum: S::V) -> S::V;
+}
+
+/// Numbers.
+pub(crate) struct Numbers;
+
+impl<S: Simd> Product<S> for Numbers {
+    #[inline(always)]
+    unsafe fn add(a: S::V, b: S::V, sum: S::V) -> S::V {
+        unsafe { S::fma(a, b, sum) }
+    }
+}
+
 /// Where a tile takes the left factor from.
 #[derive(Clone, Copy)]
 pub(crate) enum Left<'a, T> {
@@ -47,7 +66,7 @@ pub(crate) struct Panel<T> {
 /// # Safety
 /// All pointers are valid for the given sizes; the instruction set is present.
 #[inline(always)]
-pub(crate) unsafe fn tile<S: Simd>(
+pub(crate) unsafe fn tile<S: Simd, P: Product<S>>(
     rows: usize,
     left: Left<S::T>,
     depth: usize,
@@ -73,7 +92,7 @@ pub(crate) unsafe fn tile<S: Simd>(
                             true,
                         ) => {
                             let pointers = pointers.get(first..).unwrap_or_default();
-                            by_rows::<S, $rows, 2>(pointers, stride, segments, offset, depth, panel, c, start)
+                            by_rows::<S, P, $rows, 2>(pointers, stride, segments, offset, depth, panel, c, start)
                         }
                         (
                             Left::Rows {
@@ -85,13 +104,13 @@ pub(crate) unsafe fn tile<S: Simd>(
                             false,
                         ) => {
                             let pointers = pointers.get(first..).unwrap_or_default();
-                            by_rows::<S, $rows, 1>(pointers, stride, segments, offset, depth, panel, c, start)
+                            by_rows::<S, P, $rows, 1>(pointers, stride, segments, offset, depth, panel, c, start)
                         }
                         (Left::Columns { base, stride }, true) => {
-                            by_columns::<S, $rows, 2>(base.add(first), stride, depth, panel, c, start)
+                            by_columns::<S, P, $rows, 2>(base.add(first), stride, depth, panel, c, start)
                         }
                         (Left::Columns { base, stride }, false) => {
-                            by_columns::<S, $rows, 1>(base.add(first), stride, depth, panel, c, start)
+                            by_columns::<S, P, $rows, 1>(base.add(first), stride, depth, panel, c, start)
                         }
                     }
                 }
@@ -172,7 +191,7 @@ unsafe fn finish<S: Simd, const R: usize, const V: usize>(sums: &[[S::V; V]; R],
 // Plain numbers and addresses, all of them; and iterators over the sums make the compiler keep them in memory.
 #[allow(clippy::too_many_arguments, clippy::needless_range_loop)]
 #[inline(always)]
-unsafe fn by_rows<S: Simd, const R: usize, const V: usize>(
+unsafe fn by_rows<S: Simd, P: Product<S>, const R: usize, const V: usize>(
     pointers: &[*const S::T],
     stride: usize,
     segments: usize,
@@ -200,7 +219,7 @@ unsafe fn by_rows<S: Simd, const R: usize, const V: usize>(
                 for r in 0..R {
                     let a = S::splat(*rows[r].add(k));
                     for v in 0..V {
-                        sums[r][v] = S::fma(a, right[v], sums[r][v]);
+                        sums[r][v] = P::add(a, right[v], sums[r][v]);
                     }
                 }
             }
@@ -212,7 +231,7 @@ unsafe fn by_rows<S: Simd, const R: usize, const V: usize>(
 // Iterators over the sums make the compiler keep them in memory.
 #[allow(clippy::needless_range_loop)]
 #[inline(always)]
-unsafe fn by_columns<S: Simd, const R: usize, const V: usize>(
+unsafe fn by_columns<S: Simd, P: Product<S>, const R: usize, const V: usize>(
     base: *const S::T,
     stride: usize,
     depth: usize,
@@ -232,7 +251,7 @@ unsafe fn by_columns<S: Simd, const R: usize, const V: usize>(
             for r in 0..R {
                 let a = S::splat(*a.add(r));
                 for v in 0..V {
-                    sums[r][v] = S::fma(a, right[v], sums[r][v]);
+                    sums[r][v] = P::add(a, right[v], sums[r][v]);
                 }
             }
             a = a.wrapping_add(stride);

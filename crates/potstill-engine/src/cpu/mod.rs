@@ -5,6 +5,7 @@
 
 mod activation;
 mod attention;
+pub(crate) mod bf16;
 mod conv;
 mod gemm;
 mod group_norm;
@@ -13,6 +14,7 @@ mod layer_norm;
 mod matmul;
 mod micro;
 mod pointwise;
+mod product;
 mod real;
 mod rows;
 mod scratch;
@@ -28,14 +30,14 @@ pub(crate) use conv::{ConvShape, conv_backward_data, conv_backward_filter, conv_
 pub(crate) use group_norm::{NormShape, group_norm_backward, group_norm_forward};
 pub(crate) use inplace::{Update, add_assign, copy_into, move_towards, sum_of_squares, update};
 pub(crate) use layer_norm::{layer_norm_backward, layer_norm_forward};
-pub(crate) use matmul::{linear_backward_input, linear_backward_weight, linear_forward};
-pub(crate) use pointwise::{TILE, map, map2, sum_of};
+pub(crate) use matmul::{Narrow, linear_backward_input, linear_backward_weight, linear_forward};
+pub(crate) use pointwise::{TILE, map, map2};
 pub(crate) use real::Real;
 pub(crate) use rows::{
     add_rows, concat, gather_rows, scatter_rows, split, transpose_last, upsample, upsample_backward,
 };
 #[cfg(test)]
-pub(crate) use simd::Class;
-pub use simd::kernel_class;
+pub(crate) use simd::Choice;
+pub use simd::{bf16_kernel_class, kernel_class, kernel_classes, use_kernels};
 pub(crate) use storage::{Out, Pointer, View, dispatch};
 pub(crate) use sums::{block_sums, column_sums};

@@ -3,7 +3,7 @@
 use candle_core::Tensor;
 use rayon::prelude::*;
 
-use super::{Out, Real, View, dispatch};
+use super::{Out, Real, View};
 use crate::error::Result;
 
 /// Elements per task: large enough that a task outweighs its scheduling, small enough to stay in the second cache.
@@ -42,9 +42,4 @@ pub(crate) fn map2<T: Real>(op: &'static str, a: &Tensor, b: &Tensor, f: impl Fn
         });
     // SAFETY: the chunks cover the slices, which are of one length.
     unsafe { out.into_tensor(a.dims()) }
-}
-
-/// The sum of two tensors of one shape, in a storage of its own.
-pub(crate) fn sum_of(a: &Tensor, b: &Tensor) -> Result<Tensor> {
-    dispatch!("add", a.dtype(), T => map2::<T>("add", a, b, |a, b| a + b))
 }

@@ -32,7 +32,6 @@ pub(crate) trait Real:
     fn sqrt(self) -> Self;
     fn abs(self) -> Self;
     fn erf(self) -> Self;
-    fn max(self, other: Self) -> Self;
     /// Runs a kernel with the instruction set in use.
     fn run<K: Kernel<Self>>(kernel: K) -> K::Output;
 }
@@ -69,10 +68,6 @@ macro_rules! real {
             #[inline(always)]
             fn erf(self) -> Self {
                 $erf(self)
-            }
-            #[inline(always)]
-            fn max(self, other: Self) -> Self {
-                if self < other { other } else { self }
             }
             #[inline(always)]
             fn run<K: Kernel<Self>>(kernel: K) -> K::Output {

@@ -4,7 +4,7 @@ use std::marker::PhantomData;
 use std::mem::MaybeUninit;
 use std::ops::Deref;
 
-use candle_core::{Device, Storage, StorageRef, Tensor};
+use candle_core::{Device, Storage, StorageRef, Tensor, WithDType};
 
 use super::Real;
 use crate::error::{EngineError, Result};
@@ -17,7 +17,7 @@ pub(crate) struct View<'a, T> {
     element: PhantomData<T>,
 }
 
-impl<'a, T: Real> View<'a, T> {
+impl<'a, T: WithDType> View<'a, T> {
     /// The tensor must be contiguous, on the CPU and of type `T`.
     pub(crate) fn of(op: &'static str, tensor: &'a Tensor) -> Result<Self> {
         let (storage, layout) = tensor.storage_and_layout();
@@ -49,7 +49,7 @@ impl<'a, T: Real> View<'a, T> {
     }
 }
 
-impl<T: Real> Deref for View<'_, T> {
+impl<T: WithDType> Deref for View<'_, T> {
     type Target = [T];
 
     fn deref(&self) -> &[T] {
@@ -116,6 +116,11 @@ unsafe impl<T: Send> Sync for Pointer<T> {}
 impl<T> Pointer<T> {
     pub(crate) fn at_address(address: *mut T) -> Self {
         Self(address)
+    }
+
+    /// The address of a slice's first element, to be read from only.
+    pub(crate) fn to(slice: &[T]) -> Self {
+        Self(slice.as_ptr().cast_mut())
     }
 
     /// The address of element `index`.

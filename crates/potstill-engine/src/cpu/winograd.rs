@@ -25,33 +25,33 @@ use super::{Real, conv::ConvShape};
 const TILE: usize = 2;
 const PATCH: usize = 4;
 const WINDOW: usize = 3;
-const POINTS: usize = PATCH * PATCH;
-const TAPS: usize = WINDOW * WINDOW;
+pub(super) const POINTS: usize = PATCH * PATCH;
+pub(super) const TAPS: usize = WINDOW * WINDOW;
 /// Bytes of spread pixels at a time: they should stay in the last cache.
 const SPREAD: usize = 24 << 20;
 /// Tiles that a panel of weights is multiplied with at a time, a multiple of every register tile's rows or nearly so: 16
 /// products of them fit the second cache.
-const ROWS: usize = 84;
+pub(super) const ROWS: usize = 84;
 /// Tiles whose patches are spread at a time for the gradient by the weights: 16 times as many rows of a panel fit the
 /// second cache.
 const DEPTH: usize = 96;
 /// Numbers between the points of spread pixels, so that the 16 streams do not meet in the same sets of the first cache.
-const APART: usize = 16;
+pub(super) const APART: usize = 16;
 /// Inputs whose weights are transposed at a time: two cache lines of each output's.
-const INPUTS: usize = 32;
+pub(super) const INPUTS: usize = 32;
 /// Most numbers in a vector.
 const MOST_LANES: usize = 16;
 
 /// A convolution of `[batch, in_h, in_w, depth]` to `[batch, out_h, out_w, columns]`.
 #[derive(Clone, Copy, Debug)]
-struct Plane {
-    batch: usize,
+pub(super) struct Plane {
+    pub(super) batch: usize,
     in_h: usize,
     in_w: usize,
-    depth: usize,
-    out_h: usize,
-    out_w: usize,
-    columns: usize,
+    pub(super) depth: usize,
+    pub(super) out_h: usize,
+    pub(super) out_w: usize,
+    pub(super) columns: usize,
     top: usize,
     left: usize,
 }
@@ -61,28 +61,40 @@ impl Plane {
         (self.out_h.div_ceil(TILE), self.out_w.div_ceil(TILE))
     }
 
-    fn tiles(&self) -> usize {
+    pub(super) fn tiles(&self) -> usize {
         let (h, w) = self.tile_grid();
         self.batch * h * w
     }
 
-    /// Whether this takes less time than the direct way: a matter of the sizes alone, so that results are too.
     fn pays(&self) -> bool {
-        // In units of a multiply-add. Spreading and folding are loads, stores and additions; weights come from memory, and
-        // are moved by themselves, which is worth more than a vector (measured).
+        // Measured. Spreading and folding are loads, stores and additions; more weights than a cache holds come from memory.
         const PIXEL: usize = 4;
-        const WEIGHT: usize = 24;
-        let (tiles, weights) = (self.tiles(), self.depth * self.columns);
+        const NEAR: usize = 256 * 1024;
+        self.pays_at(
+            PIXEL,
+            if TAPS * self.depth * self.columns <= NEAR {
+                4
+            } else {
+                16
+            },
+        )
+    }
+
+    /// Whether this takes less time than the direct way: a matter of the sizes of one image alone, so that an image has the
+    /// same bits by itself and in a batch. What it takes to spread a number of a pixel or a weight is given in multiply-adds.
+    pub(super) fn pays_at(&self, pixel: usize, weight: usize) -> bool {
+        let (h, w) = self.tile_grid();
+        let (tiles, weights) = (h * w, self.depth * self.columns);
         let products = POINTS * tiles * weights;
-        let spreading = POINTS * (PIXEL * tiles * (self.depth + self.columns) + WEIGHT * weights);
-        let direct = TAPS * self.batch * self.out_h * self.out_w * weights;
+        let spreading = POINTS * (pixel * tiles * (self.depth + self.columns) + weight * weights);
+        let direct = TAPS * self.out_h * self.out_w * weights;
         // Vectors that are mostly padding win nothing.
         self.columns >= MOST_LANES && self.depth >= MOST_LANES && products + spreading < direct
     }
 
-    /// Tiles that are spread at a time.
-    fn chunk<T>(&self) -> usize {
-        let most = (SPREAD / (POINTS * self.depth * size_of::<T>())).max(ROWS);
+    /// Tiles that are spread at a time into at most `room` bytes, when the channels of a point take `bytes`.
+    pub(super) fn chunk(&self, bytes: usize, room: usize) -> usize {
+        let most = (room / (POINTS * bytes)).max(ROWS);
         let chunks = self.tiles().div_ceil(most).max(1);
         self.tiles().div_ceil(chunks).next_multiple_of(ROWS)
     }
@@ -94,7 +106,7 @@ impl Plane {
     }
 
     /// The pixels of a tile's patch; those in the padding are `zeros`.
-    fn patch<T>(&self, tile: usize, x: &[T], zeros: &[T]) -> [*const T; POINTS] {
+    pub(super) fn patch<T>(&self, tile: usize, x: &[T], zeros: &[T]) -> [*const T; POINTS] {
         let (image, y, x0) = self.corner(tile);
         let mut patch = [zeros.as_ptr(); POINTS];
         for (i, to) in patch.iter_mut().enumerate() {
@@ -108,7 +120,7 @@ impl Plane {
     }
 
     /// Where the four pixels of a tile go; null beyond the edge.
-    fn pixels<T: Copy>(&self, tile: usize, y: Pointer<T>) -> [*mut T; TILE * TILE] {
+    pub(super) fn pixels<T: Copy>(&self, tile: usize, y: Pointer<T>) -> [*mut T; TILE * TILE] {
         let (image, row, column) = self.corner(tile);
         std::array::from_fn(|i| {
             let (row, column) = (row + i / TILE, column + i % TILE);
@@ -121,7 +133,7 @@ impl Plane {
 }
 
 /// The plane of a forward pass; `None` for other windows and strides.
-fn plane(s: &ConvShape) -> Option<Plane> {
+pub(super) fn plane(s: &ConvShape) -> Option<Plane> {
     fits(s).then_some(Plane {
         batch: s.batch,
         in_h: s.in_h,
@@ -132,6 +144,23 @@ fn plane(s: &ConvShape) -> Option<Plane> {
         columns: s.outputs,
         top: s.top,
         left: s.left,
+    })
+}
+
+/// The plane of the gradient by the input; `None` as [`plane`].
+pub(super) fn turned_plane(s: &ConvShape) -> Option<Plane> {
+    // Padding of the turned window: what the window reaches beyond a pixel, less what the padding took.
+    let turns = fits(s) && s.top < WINDOW && s.left < WINDOW;
+    turns.then_some(Plane {
+        batch: s.batch,
+        in_h: s.out_h,
+        in_w: s.out_w,
+        depth: s.outputs,
+        out_h: s.in_h,
+        out_w: s.in_w,
+        columns: s.inputs,
+        top: WINDOW - 1 - s.top,
+        left: WINDOW - 1 - s.left,
     })
 }
 
@@ -156,22 +185,7 @@ pub(super) fn forward<T: Real>(s: &ConvShape, x: &[T], w: &[T], b: Option<&[T]>)
 
 /// The gradient by the input, or `None` as [`forward`].
 pub(super) fn backward<T: Real>(s: &ConvShape, grad: &[T], w: &[T]) -> Option<Vec<T>> {
-    // Padding of the turned window: what the window reaches beyond a pixel, less what the padding took.
-    if !fits(s) || s.top >= WINDOW || s.left >= WINDOW {
-        return None;
-    }
-    let plane = Plane {
-        batch: s.batch,
-        in_h: s.out_h,
-        in_w: s.out_w,
-        depth: s.outputs,
-        out_h: s.in_h,
-        out_w: s.in_w,
-        columns: s.inputs,
-        top: WINDOW - 1 - s.top,
-        left: WINDOW - 1 - s.left,
-    };
-    plane.pays().then(|| {
+    turned_plane(s).filter(Plane::pays).map(|plane| {
         let weights = Pointer::at_address(w.as_ptr().cast_mut());
         convolve(&plane, grad, None, |panels, panel, to| {
             let (first, columns, width) = panels.place(panel);
@@ -196,7 +210,11 @@ fn convolve<T: Real>(s: &Plane, x: &[T], b: Option<&[T]>, weights: impl Fn(Panel
     let panels = Panels::of::<T>(s.columns);
     let mut out = Out::<T>::new(s.batch * s.out_h * s.out_w * s.columns);
     let y = out.pointer();
-    let (tiles, chunk, zeros) = (s.tiles(), s.chunk::<T>().min(s.tiles()), vec![T::ZERO; s.depth]);
+    let (tiles, chunk, zeros) = (
+        s.tiles(),
+        s.chunk(s.depth * size_of::<T>(), SPREAD).min(s.tiles()),
+        vec![T::ZERO; s.depth],
+    );
     let apart = (chunk * s.depth).next_multiple_of(APART) + APART;
     let mut spread = Scratch::<T>::new(POINTS * apart);
     let spread = Pointer::at_address(spread.pointer());
@@ -283,12 +301,7 @@ pub(super) fn backward_filter<T: Real>(s: &ConvShape, grad: &[T], x: &[T]) -> Op
     let dw = out.pointer();
     let (tiles, chunk) = (
         plane.tiles(),
-        Plane {
-            depth: outputs,
-            ..plane
-        }
-        .chunk::<T>()
-        .min(plane.tiles()),
+        plane.chunk(outputs * size_of::<T>(), SPREAD).min(plane.tiles()),
     );
     let zeros = vec![T::ZERO; inputs.max(outputs)];
     let apart = (chunk * outputs).next_multiple_of(APART) + APART;
@@ -381,28 +394,45 @@ impl<T: Real> Kernel<T> for Spread<T> {
         unsafe {
             for c in (0..self.channels).step_by(S::LANES) {
                 let left = self.channels - c;
-                let zero = S::splat(T::ZERO);
-                let mut d = [zero; POINTS];
-                for i in 0..POINTS {
-                    d[i] = load::<S>(self.patch[i].add(c), left);
-                }
-                let mut across = [zero; POINTS];
-                for i in 0..PATCH {
-                    let [a, b, c, d] = spread_pixels::<S>([d[i], d[PATCH + i], d[2 * PATCH + i], d[3 * PATCH + i]]);
-                    across[i] = a;
-                    across[PATCH + i] = b;
-                    across[2 * PATCH + i] = c;
-                    across[3 * PATCH + i] = d;
-                }
-                for i in 0..PATCH {
-                    let row = &across[i * PATCH..i * PATCH + PATCH];
-                    let spread = spread_pixels::<S>([row[0], row[1], row[2], row[3]]);
-                    for j in 0..PATCH {
-                        store::<S>(self.to.add((i * PATCH + j) * self.apart + c), spread[j], left);
-                    }
+                let points = spread_patch::<S>(&self.patch, c, left);
+                for point in 0..POINTS {
+                    store::<S>(self.to.add(point * self.apart + c), points[point], left);
                 }
             }
         }
+    }
+}
+
+/// The points of a vector of channels, from `channel` on, of which `left` are left.
+#[inline(always)]
+pub(super) unsafe fn spread_patch<S: Simd>(
+    patch: &[*const S::T; POINTS],
+    channel: usize,
+    left: usize,
+) -> [S::V; POINTS] {
+    unsafe {
+        let zero = S::splat(S::T::ZERO);
+        let mut d = [zero; POINTS];
+        for i in 0..POINTS {
+            d[i] = load::<S>(patch[i].add(channel), left);
+        }
+        let mut across = [zero; POINTS];
+        for i in 0..PATCH {
+            let [a, b, c, d] = spread_pixels::<S>([d[i], d[PATCH + i], d[2 * PATCH + i], d[3 * PATCH + i]]);
+            across[i] = a;
+            across[PATCH + i] = b;
+            across[2 * PATCH + i] = c;
+            across[3 * PATCH + i] = d;
+        }
+        let mut points = [zero; POINTS];
+        for i in 0..PATCH {
+            let row = &across[i * PATCH..i * PATCH + PATCH];
+            let spread = spread_pixels::<S>([row[0], row[1], row[2], row[3]]);
+            for j in 0..PATCH {
+                points[i * PATCH + j] = spread[j];
+            }
+        }
+        points
     }
 }
 
@@ -423,7 +453,7 @@ unsafe fn spread_taps<S: Simd>([a, b, c]: [S::V; WINDOW]) -> [S::V; PATCH] {
 
 /// `G·g·Gᵀ` of a window.
 #[inline(always)]
-unsafe fn spread_window<S: Simd>(g: [S::V; TAPS]) -> [S::V; POINTS] {
+pub(super) unsafe fn spread_window<S: Simd>(g: [S::V; TAPS]) -> [S::V; POINTS] {
     unsafe {
         let zero = S::splat(S::T::ZERO);
         let mut across = [[zero; WINDOW]; PATCH];
@@ -528,14 +558,14 @@ impl<T: Real> Kernel<T> for InputPanel<T> {
 }
 
 /// `Aᵀ·m·A` of the products of tiles, `[1 1 1 0; 0 1 −1 −1]` along both sides, plus the bias.
-struct Fold<'a, T> {
+pub(super) struct Fold<'a, T> {
     /// `[point][tile][width]`, the points `apart` numbers apart.
-    products: *const T,
-    apart: usize,
-    width: usize,
-    columns: usize,
-    bias: Option<*const T>,
-    to: &'a [[*mut T; TILE * TILE]],
+    pub(super) products: *const T,
+    pub(super) apart: usize,
+    pub(super) width: usize,
+    pub(super) columns: usize,
+    pub(super) bias: Option<*const T>,
+    pub(super) to: &'a [[*mut T; TILE * TILE]],
 }
 
 impl<T: Real> Kernel<T> for Fold<'_, T> {

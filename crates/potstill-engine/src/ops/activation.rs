@@ -3,6 +3,7 @@
 use candle_core::Tensor;
 
 use crate::cpu::{self, Gelu, Smooth, Swish, dispatch};
+use crate::cuda::{Function, Gpu};
 use crate::error::Result;
 use crate::profile::{Pass, span};
 use crate::value::Value;
@@ -10,15 +11,21 @@ use crate::value::Value;
 /// Factor in CLIP's approximation of GELU.
 const QUICK_GELU: f64 = 1.702;
 
-/// Applies a smooth function to every element.
-pub(super) fn apply(op: &'static str, f: impl Smooth, x: &Value) -> Result<Value> {
+/// Applies a smooth function to every element; `on_card` is the same function for cards.
+pub(super) fn apply(op: &'static str, f: impl Smooth, on_card: Function, x: &Value) -> Result<Value> {
     let _span = span(op, Pass::Forward, x.dims());
     let xt = x.tensor().contiguous()?;
-    let y = dispatch!(op, xt.dtype(), T => cpu::smooth::<T>(op, f, &xt, None))?;
+    let y = match Gpu::of(&xt) {
+        Some(gpu) => gpu.unary(op, on_card, &xt, None)?,
+        None => dispatch!(op, xt.dtype(), T => cpu::smooth::<T>(op, f, &xt, None))?,
+    };
     Ok(Value::from_op(op, y, &[x], || {
         move |grad: Tensor| {
             let grad = grad.contiguous()?;
-            let dx = dispatch!(op, xt.dtype(), T => cpu::smooth::<T>(op, f, &xt, Some(&grad)))?;
+            let dx = match Gpu::of(&grad) {
+                Some(gpu) => gpu.unary(op, on_card, &xt, Some(&grad))?,
+                None => dispatch!(op, xt.dtype(), T => cpu::smooth::<T>(op, f, &xt, Some(&grad)))?,
+            };
             Ok(vec![Some(dx)])
         }
     }))
@@ -26,17 +33,22 @@ pub(super) fn apply(op: &'static str, f: impl Smooth, x: &Value) -> Result<Value
 
 /// `x · sigmoid(x)`.
 pub fn silu(x: &Value) -> Result<Value> {
-    apply("silu", Swish(1.), x)
+    apply("silu", Swish(1.), Function::Swish { factor: 1. }, x)
 }
 
 /// The exact GELU, `x · Φ(x)` with the error function.
 pub fn gelu(x: &Value) -> Result<Value> {
-    apply("gelu", Gelu, x)
+    apply("gelu", Gelu, Function::Gelu, x)
 }
 
 /// CLIP's approximation of GELU, `x · sigmoid(1.702·x)`.
 pub fn quick_gelu(x: &Value) -> Result<Value> {
-    apply("quick_gelu", Swish(QUICK_GELU), x)
+    apply(
+        "quick_gelu",
+        Swish(QUICK_GELU),
+        Function::Swish { factor: QUICK_GELU },
+        x,
+    )
 }
 
 #[cfg(test)]

@@ -4,6 +4,7 @@ use candle_core::Tensor;
 
 use super::{tensor, when};
 use crate::cpu::{self, View, dispatch};
+use crate::cuda::Gpu;
 use crate::error::{EngineError, Result, ensure_shape};
 use crate::profile::{Pass, span};
 use crate::value::Value;
@@ -25,16 +26,23 @@ pub fn add_rows(x: &Value, row: &Value) -> Result<Value> {
     );
     let (positions, channels): (usize, usize) = (positions.iter().product(), *channels);
     let (xt, rt) = (x.tensor().contiguous()?, row.tensor().contiguous()?);
-    let y = dispatch!(OP, xt.dtype(), T => {
-        let (x, row) = (View::<T>::of(OP, &xt)?, View::<T>::of(OP, &rt)?);
-        tensor(cpu::add_rows(positions, channels, &x, &row), xt.dims())
-    })?;
+    let y = match Gpu::of(&xt) {
+        Some(gpu) => gpu.add_rows(OP, positions, channels, [&xt, &rt])?,
+        None => dispatch!(OP, xt.dtype(), T => {
+            let (x, row) = (View::<T>::of(OP, &xt)?, View::<T>::of(OP, &rt)?);
+            tensor(cpu::add_rows(positions, channels, &x, &row), xt.dims())
+        })?,
+    };
     Ok(Value::from_op(OP, y, &[x, row], || {
         let needs = [x.tracked(), row.tracked()];
         let dims = row.dims().to_vec();
         move |grad: Tensor| {
             let drow = when(needs[1], || {
                 let grad = grad.contiguous()?;
+                if let Some(gpu) = Gpu::of(&grad) {
+                    let sums = gpu.sum([dims[0], positions, channels], &grad)?;
+                    return Ok(sums.reshape(&dims[..])?.to_dtype(grad.dtype())?);
+                }
                 dispatch!(OP, grad.dtype(), T => {
                     tensor(cpu::block_sums(positions, channels, &View::<T>::of(OP, &grad)?), &dims)
                 })

@@ -2,8 +2,10 @@
 
 use candle_core::Tensor;
 
+use super::reduce::sum_keepdim;
 use super::when;
-use crate::cpu::{self, Real, dispatch};
+use crate::cpu::{self, dispatch};
+use crate::cuda::{Function, Gpu, Pairing};
 use crate::error::{EngineError, Result};
 use crate::profile::{Pass, span};
 use crate::value::Value;
@@ -52,11 +54,26 @@ fn unbroadcast(grad: Tensor, dims: &[usize]) -> Result<Tensor> {
     let summed: Vec<usize> = (0..grad.rank())
         .filter(|&d| d < extra || (dims[d - extra] == 1 && grad.dims()[d] != 1))
         .collect();
-    Ok(grad.contiguous()?.sum_keepdim(summed)?.reshape(dims)?)
+    Ok(sum_keepdim(&grad, &summed)?.reshape(dims)?)
 }
 
-fn binary<T: Real>(op: &'static str, a: &Tensor, b: &Tensor, f: impl Fn(T, T) -> T + Sync) -> Result<Tensor> {
-    cpu::map2::<T>(op, a, b, f)
+/// The function of every pair of elements of two tensors of one shape and type.
+fn binary(op: &'static str, f: Pairing, a: &Tensor, b: &Tensor) -> Result<Tensor> {
+    if let Some(gpu) = Gpu::of(a) {
+        return gpu.binary(op, f, a, b);
+    }
+    dispatch!(op, a.dtype(), T => match f {
+        Pairing::Add => cpu::map2::<T>(op, a, b, |a, b| a + b),
+        Pairing::Sub => cpu::map2::<T>(op, a, b, |a, b| a - b),
+        Pairing::Mul => cpu::map2::<T>(op, a, b, |a, b| a * b),
+        Pairing::Div => cpu::map2::<T>(op, a, b, |a, b| a / b),
+        Pairing::DivSlope => cpu::map2::<T>(op, a, b, |a, b| -(a / b) / b),
+    })
+}
+
+/// The sum of two tensors of one shape and type, in a storage of its own.
+pub(crate) fn sum_of(a: &Tensor, b: &Tensor) -> Result<Tensor> {
+    binary("add", Pairing::Add, a, b)
 }
 
 /// `a + b`.
@@ -64,7 +81,7 @@ pub fn add(a: &Value, b: &Value) -> Result<Value> {
     const OP: &str = "add";
     let _span = span(OP, Pass::Forward, a.dims());
     let (at, bt) = broadcast(OP, a.tensor(), b.tensor())?;
-    let y = dispatch!(OP, at.dtype(), T => binary::<T>(OP, &at, &bt, |a, b| a + b))?;
+    let y = binary(OP, Pairing::Add, &at, &bt)?;
     Ok(Value::from_op(OP, y, &[a, b], || {
         let (needs, dims) = ([a.tracked(), b.tracked()], [a.dims().to_vec(), b.dims().to_vec()]);
         move |grad: Tensor| {
@@ -80,13 +97,16 @@ pub fn sub(a: &Value, b: &Value) -> Result<Value> {
     const OP: &str = "sub";
     let _span = span(OP, Pass::Forward, a.dims());
     let (at, bt) = broadcast(OP, a.tensor(), b.tensor())?;
-    let y = dispatch!(OP, at.dtype(), T => binary::<T>(OP, &at, &bt, |a, b| a - b))?;
+    let y = binary(OP, Pairing::Sub, &at, &bt)?;
     Ok(Value::from_op(OP, y, &[a, b], || {
         let (needs, dims) = ([a.tracked(), b.tracked()], [a.dims().to_vec(), b.dims().to_vec()]);
         move |grad: Tensor| {
             let da = when(needs[0], || unbroadcast(grad.clone(), &dims[0]))?;
             let db = when(needs[1], || {
-                let db = dispatch!(OP, grad.dtype(), T => cpu::map::<T>(OP, &grad, |g| -g))?;
+                let db = match Gpu::of(&grad) {
+                    Some(gpu) => gpu.unary(OP, Function::Neg, &grad, None)?,
+                    None => dispatch!(OP, grad.dtype(), T => cpu::map::<T>(OP, &grad, |g| -g))?,
+                };
                 unbroadcast(db, &dims[1])
             })?;
             Ok(vec![da, db])
@@ -99,15 +119,14 @@ pub fn mul(a: &Value, b: &Value) -> Result<Value> {
     const OP: &str = "mul";
     let _span = span(OP, Pass::Forward, a.dims());
     let (at, bt) = broadcast(OP, a.tensor(), b.tensor())?;
-    let y = dispatch!(OP, at.dtype(), T => binary::<T>(OP, &at, &bt, |a, b| a * b))?;
+    let y = binary(OP, Pairing::Mul, &at, &bt)?;
     Ok(Value::from_op(OP, y, &[a, b], || {
         let (needs, dims) = ([a.tracked(), b.tracked()], [a.dims().to_vec(), b.dims().to_vec()]);
         move |grad: Tensor| {
-            dispatch!(OP, grad.dtype(), T => {
-                let da = when(needs[0], || unbroadcast(binary::<T>(OP, &grad, &bt, |g, b| g * b)?, &dims[0]))?;
-                let db = when(needs[1], || unbroadcast(binary::<T>(OP, &grad, &at, |g, a| g * a)?, &dims[1]))?;
-                Ok(vec![da, db])
-            })
+            let by = |other: &Tensor| binary(OP, Pairing::Mul, &grad, other);
+            let da = when(needs[0], || unbroadcast(by(&bt)?, &dims[0]))?;
+            let db = when(needs[1], || unbroadcast(by(&at)?, &dims[1]))?;
+            Ok(vec![da, db])
         }
     }))
 }
@@ -117,19 +136,18 @@ pub fn div(a: &Value, b: &Value) -> Result<Value> {
     const OP: &str = "div";
     let _span = span(OP, Pass::Forward, a.dims());
     let (at, bt) = broadcast(OP, a.tensor(), b.tensor())?;
-    let y = dispatch!(OP, at.dtype(), T => binary::<T>(OP, &at, &bt, |a, b| a / b))?;
+    let y = binary(OP, Pairing::Div, &at, &bt)?;
     Ok(Value::from_op(OP, y, &[a, b], || {
         let (needs, dims) = ([a.tracked(), b.tracked()], [a.dims().to_vec(), b.dims().to_vec()]);
         move |grad: Tensor| {
-            dispatch!(OP, grad.dtype(), T => {
-                let da = binary::<T>(OP, &grad, &bt, |g, b| g / b)?;
-                let db = when(needs[1], || {
-                    // d(a/b)/db = −(a/b)/b
-                    let slope = binary::<T>(OP, &at, &bt, |a, b| -(a / b) / b)?;
-                    unbroadcast(binary::<T>(OP, &grad, &slope, |g, s| g * s)?, &dims[1])
-                })?;
-                Ok(vec![when(needs[0], || unbroadcast(da, &dims[0]))?, db])
-            })
+            let da = when(needs[0], || {
+                unbroadcast(binary(OP, Pairing::Div, &grad, &bt)?, &dims[0])
+            })?;
+            let db = when(needs[1], || {
+                let slope = binary(OP, Pairing::DivSlope, &at, &bt)?;
+                unbroadcast(binary(OP, Pairing::Mul, &grad, &slope)?, &dims[1])
+            })?;
+            Ok(vec![da, db])
         }
     }))
 }

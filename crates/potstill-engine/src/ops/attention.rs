@@ -1,9 +1,10 @@
 //! Multi-head scaled dot-product attention.
 
-use candle_core::Tensor;
+use candle_core::{DType, Tensor};
 
 use super::tensor;
-use crate::cpu::{self, AttentionGrad, AttentionShape, View, dispatch};
+use crate::cpu::{self, AttentionGrad, AttentionShape, Real, View, dispatch};
+use crate::cuda::{Gpu, SavedAttention};
 use crate::error::{EngineError, Result, ensure_shape};
 use crate::profile::{Pass, span};
 use crate::value::Value;
@@ -19,6 +20,8 @@ pub struct Attention {
     pub scale: f64,
     /// Query i sees the keys 0 to i only.
     pub causal: bool,
+    /// Of f32 inputs: multiply in bf16 with f32 sums; the softmax stays f32.
+    pub bf16: bool,
 }
 
 /// softmax(scale · q·kᵀ)·v per head: q `[B, N, h·d]`, k and v `[B, M, h·d]`; the result is like q.
@@ -60,34 +63,67 @@ pub fn attention(q: &Value, k: &Value, v: &Value, options: &Attention) -> Result
         k.tensor().contiguous()?,
         v.tensor().contiguous()?,
     );
-    let (y, log_sums) = dispatch!(OP, qt.dtype(), T => {
-        let (q, k, v) = (View::<T>::of(OP, &qt)?, View::<T>::of(OP, &kt)?, View::<T>::of(OP, &vt)?);
-        let (y, log_sums) = cpu::attention_forward(&shape, &q, &k, &v);
-        Ok((tensor(y, qt.dims())?, tensor(log_sums, &[batch, heads, queries])?))
-    })?;
+    let in_bf16 = options.bf16 && qt.dtype() == DType::F32;
+    let (y, log_sums) = match (Gpu::of(&qt), in_bf16) {
+        (Some(gpu), _) => gpu.attention(&shape, [&qt, &kt, &vt])?,
+        (None, true) => {
+            let (q, k, v) = (View::<f32>::of(OP, &qt)?, View::of(OP, &kt)?, View::of(OP, &vt)?);
+            let (y, log_sums) = cpu::bf16::attention_forward(&shape, &q, &k, &v);
+            (tensor(y, qt.dims())?, tensor(log_sums, &[batch, heads, queries])?)
+        }
+        (None, false) => dispatch!(OP, qt.dtype(), T => {
+            let (q, k, v) = (View::<T>::of(OP, &qt)?, View::<T>::of(OP, &kt)?, View::<T>::of(OP, &vt)?);
+            let (y, log_sums) = cpu::attention_forward(&shape, &q, &k, &v);
+            Ok((tensor(y, qt.dims())?, tensor(log_sums, &[batch, heads, queries])?))
+        })?,
+    };
     Ok(Value::from_op(OP, y.clone(), &[q, k, v], || {
         let needs = [q.tracked(), k.tracked(), v.tracked()];
         move |grad: Tensor| {
             let grad = grad.contiguous()?;
-            dispatch!(OP, qt.dtype(), T => {
-                let view = |t| View::<T>::of(OP, t);
-                let (q, k, v) = (view(&qt)?, view(&kt)?, view(&vt)?);
-                let (output, log_sums, grad) = (view(&y)?, view(&log_sums)?, view(&grad)?);
-                let given = AttentionGrad {
-                    q: &q,
-                    k: &k,
-                    v: &v,
-                    output: &output,
+            if let Some(gpu) = Gpu::of(&grad) {
+                let saved = SavedAttention {
+                    q: &qt,
+                    k: &kt,
+                    v: &vt,
+                    output: &y,
                     log_sums: &log_sums,
-                    grad: &grad,
-                    needs,
                 };
-                let [dq, dk, dv] = cpu::attention_backward(&shape, &given);
-                let like = |values: Option<Vec<T>>, t: &Tensor| values.map(|v| tensor(v, t.dims())).transpose();
-                Ok(vec![like(dq, &qt)?, like(dk, &kt)?, like(dv, &vt)?])
-            })
+                return Ok(gpu.attention_backward(&shape, &saved, &grad, needs)?.into());
+            }
+            let inputs = [&qt, &kt, &vt];
+            match in_bf16 {
+                true => backward(inputs, [&y, &log_sums, &grad], needs, |a| {
+                    cpu::bf16::attention_backward(&shape, a)
+                }),
+                false => dispatch!(OP, qt.dtype(), T => {
+                    backward::<T>(inputs, [&y, &log_sums, &grad], needs, |a| cpu::attention_backward(&shape, a))
+                }),
+            }
         }
     }))
+}
+
+/// The gradients by q, k and v, by a kernel.
+fn backward<T: Real>(
+    inputs: [&Tensor; 3],
+    [y, log_sums, grad]: [&Tensor; 3],
+    needs: [bool; 3],
+    kernel: impl FnOnce(&AttentionGrad<T>) -> [Option<Vec<T>>; 3],
+) -> Result<Vec<Option<Tensor>>> {
+    let view = |t| View::<T>::of(OP, t);
+    let [q, k, v] = inputs;
+    let gradients = kernel(&AttentionGrad {
+        q: &view(q)?,
+        k: &view(k)?,
+        v: &view(v)?,
+        output: &view(y)?,
+        log_sums: &view(log_sums)?,
+        grad: &view(grad)?,
+        needs,
+    });
+    let like = |(values, of): (Option<Vec<T>>, &Tensor)| values.map(|v| tensor(v, of.dims())).transpose();
+    gradients.into_iter().zip(inputs).map(like).collect()
 }
 
 #[cfg(test)]
@@ -100,6 +136,7 @@ mod tests {
             heads,
             scale: 0.7,
             causal,
+            bf16: false,
         }
     }
 

@@ -4,6 +4,7 @@ use candle_core::Tensor;
 
 use super::{tensor, when};
 use crate::cpu::{self, View, dispatch};
+use crate::cuda::Gpu;
 use crate::error::{Result, ensure_shape};
 use crate::profile::{Pass, span};
 use crate::value::Value;
@@ -25,15 +26,23 @@ pub fn concat_last(a: &Value, b: &Value) -> Result<Value> {
     let (wa, wb) = (dims[dims.len() - 1], b.dims()[dims.len() - 1]);
     *dims.last_mut().expect("checked above") = wa + wb;
     let (at, bt) = (a.tensor().contiguous()?, b.tensor().contiguous()?);
-    let y = dispatch!(OP, at.dtype(), T => {
-        let (a, b) = (View::<T>::of(OP, &at)?, View::<T>::of(OP, &bt)?);
-        tensor(cpu::concat((&a, wa), (&b, wb)), &dims)
-    })?;
+    let y = match Gpu::of(&at) {
+        Some(gpu) => gpu.concat(OP, [&at, &bt], [wa, wb], &dims)?,
+        None => dispatch!(OP, at.dtype(), T => {
+            let (a, b) = (View::<T>::of(OP, &at)?, View::<T>::of(OP, &bt)?);
+            tensor(cpu::concat((&a, wa), (&b, wb)), &dims)
+        })?,
+    };
     Ok(Value::from_op(OP, y, &[a, b], || {
         let needs = [a.tracked(), b.tracked()];
         let dims = [a.dims().to_vec(), b.dims().to_vec()];
         move |grad: Tensor| {
             let grad = grad.contiguous()?;
+            if let Some(gpu) = Gpu::of(&grad) {
+                let part = |start, width, dims: &[usize]| gpu.split(OP, wa + wb, start, width, &grad, dims);
+                let da = when(needs[0], || part(0, wa, &dims[0]))?;
+                return Ok(vec![da, when(needs[1], || part(wa, wb, &dims[1]))?]);
+            }
             dispatch!(OP, grad.dtype(), T => {
                 let g = View::<T>::of(OP, &grad)?;
                 let da = when(needs[0], || tensor(cpu::split(wa + wb, 0, wa, &g), &dims[0]))?;

@@ -1,9 +1,11 @@
 //! Two-dimensional convolution.
 
 use candle_core::Tensor;
+use half::bf16;
 
 use super::weighted::Weighted;
 use crate::cpu::{self, ConvShape, dispatch};
+use crate::cuda::Gpu;
 use crate::error::{EngineError, Result, ensure_shape};
 use crate::profile::{Pass, span};
 use crate::value::Value;
@@ -28,19 +30,36 @@ impl Default for Conv2d {
     }
 }
 
-/// x `[B, H, W, I]` with w `[O, kh, kw, I]` and bias `[O]`; the result is `[B, H', W', O]`.
+/// x `[B, H, W, I]` with w `[O, kh, kw, I]` and bias `[O]`; the result is `[B, H', W', O]`. An f32 x with a frozen bf16 w (and
+/// f32 bias) is multiplied in bf16 with f32 sums.
 pub fn conv2d(x: &Value, w: &Value, b: Option<&Value>, geometry: &Conv2d) -> Result<Value> {
     let _span = span(OP, Pass::Forward, x.dims());
     let shape = shape_of(x.dims(), w.dims(), geometry)?;
     let weighted = Weighted { op: OP, x, w, b };
     weighted.check_bias()?;
     let dims = [shape.batch, shape.out_h, shape.out_w, shape.outputs];
-    let y = dispatch!(OP, x.tensor().dtype(), T => {
-        weighted.forward::<T>(&dims, |x, w, b| cpu::conv_forward(&shape, x, w, b))
-    })?;
+    let in_bf16 = weighted.is_bf16()?;
+    let y = match (Gpu::of(x.tensor()), in_bf16) {
+        (Some(gpu), _) => gpu.conv(&shape, weighted.factors(), weighted.bias()),
+        (None, true) => weighted.forward::<f32, bf16>(&dims, |x, w, b| cpu::bf16::conv_forward(&shape, x, w, b)),
+        (None, false) => dispatch!(OP, x.tensor().dtype(), T => {
+            weighted.forward::<T, T>(&dims, |x, w, b| cpu::conv_forward(&shape, x, w, b))
+        }),
+    }?;
     Ok(Value::from_op(OP, y, &weighted.inputs(), || {
         let saved = weighted.save();
         move |grad: Tensor| {
+            if let Some(gpu) = Gpu::of(&grad) {
+                return saved.backward_on(
+                    &gpu,
+                    &grad,
+                    |factors, _| gpu.conv_backward_data(&shape, factors),
+                    |factors, _| gpu.conv_backward_filter(&shape, factors),
+                );
+            }
+            if in_bf16 {
+                return saved.backward_frozen(&grad, |grad, w| cpu::bf16::conv_backward_data(&shape, grad, w));
+            }
             dispatch!(OP, grad.dtype(), T => saved.backward::<T>(
                 &grad,
                 |grad, w| cpu::conv_backward_data(&shape, grad, w),
@@ -153,7 +172,8 @@ mod tests {
     #[test]
     fn tiles_agree() {
         for (kh, kw, geometry) in geometries() {
-            for (h, w, i, o) in [(9, 11, 20, 33), (2, 2, 130, 70), (17, 16, 4, 64), (16, 33, 64, 4)] {
+            let most = (20, 18, 16, 256); // several shares of Winograd's tiles, and of its outputs
+            for (h, w, i, o) in [(9, 11, 20, 33), (2, 2, 130, 70), (17, 16, 4, 64), (16, 33, 64, 4), most] {
                 let inputs = [random(&[3, h, w, i], 1), random(&[o, kh, kw, i], 2), random(&[o], 3)];
                 agree(&inputs, |v| conv2d(&v[0], &v[1], Some(&v[2]), &geometry));
             }

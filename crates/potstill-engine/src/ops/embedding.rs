@@ -4,6 +4,7 @@ use candle_core::Tensor;
 
 use super::tensor;
 use crate::cpu::{self, View, dispatch};
+use crate::cuda::Gpu;
 use crate::error::{EngineError, Result, ensure_shape};
 use crate::value::Value;
 
@@ -25,13 +26,19 @@ pub fn embedding(table: &Value, ids: &[u32]) -> Result<Value> {
         ));
     }
     let tt = table.tensor().contiguous()?;
-    let y = dispatch!(OP, tt.dtype(), T => {
-        tensor(cpu::gather_rows(columns, &View::<T>::of(OP, &tt)?, ids), &[ids.len(), columns])
-    })?;
+    let y = match Gpu::of(&tt) {
+        Some(gpu) => gpu.gather_rows(OP, columns, &tt, ids)?,
+        None => dispatch!(OP, tt.dtype(), T => {
+            tensor(cpu::gather_rows(columns, &View::<T>::of(OP, &tt)?, ids), &[ids.len(), columns])
+        })?,
+    };
     Ok(Value::from_op(OP, y, &[table], || {
         let ids = ids.to_vec();
         move |grad: Tensor| {
             let grad = grad.contiguous()?;
+            if let Some(gpu) = Gpu::of(&grad) {
+                return Ok(vec![Some(gpu.scatter_rows(OP, [rows, columns], &grad, &ids)?)]);
+            }
             let dt = dispatch!(OP, grad.dtype(), T => {
                 tensor(cpu::scatter_rows(columns, rows, &View::<T>::of(OP, &grad)?, &ids), &[rows, columns])
             })?;

@@ -4,6 +4,7 @@ use candle_core::Tensor;
 
 use super::tensor;
 use crate::cpu::{self, View, dispatch};
+use crate::cuda::Gpu;
 use crate::error::{Result, ensure_shape};
 use crate::profile::{Pass, span};
 use crate::value::Value;
@@ -24,10 +25,16 @@ pub fn geglu(x: &Value) -> Result<Value> {
     let xt = x.tensor().contiguous()?;
     let mut dims = xt.dims().to_vec();
     *dims.last_mut().expect("checked above") = half;
-    let y = dispatch!(OP, xt.dtype(), T => tensor(cpu::geglu(half, &View::<T>::of(OP, &xt)?), &dims))?;
+    let y = match Gpu::of(&xt) {
+        Some(gpu) => gpu.geglu(OP, half, &xt, &dims)?,
+        None => dispatch!(OP, xt.dtype(), T => tensor(cpu::geglu(half, &View::<T>::of(OP, &xt)?), &dims))?,
+    };
     Ok(Value::from_op(OP, y, &[x], || {
         move |grad: Tensor| {
             let grad = grad.contiguous()?;
+            if let Some(gpu) = Gpu::of(&grad) {
+                return Ok(vec![Some(gpu.geglu_backward(OP, half, &xt, &grad)?)]);
+            }
             let dx = dispatch!(OP, xt.dtype(), T => {
                 let (x, grad) = (View::<T>::of(OP, &xt)?, View::<T>::of(OP, &grad)?);
                 tensor(cpu::geglu_backward(half, &x, &grad), xt.dims())

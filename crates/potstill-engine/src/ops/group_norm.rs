@@ -4,6 +4,7 @@ use candle_core::Tensor;
 
 use super::tensor;
 use crate::cpu::{self, NormShape, View, dispatch};
+use crate::cuda::Gpu;
 use crate::error::{EngineError, Result, ensure_shape};
 use crate::profile::{Pass, span};
 use crate::value::Value;
@@ -54,6 +55,16 @@ pub fn group_norm(x: &Value, w: &Value, b: &Value, groups: usize, eps: f64, acti
         w.tensor().contiguous()?,
         b.tensor().contiguous()?,
     );
+    if let Some(gpu) = Gpu::of(&xt) {
+        let (y, stats) = gpu.group_norm(&shape, &xt, &wt, &bt)?;
+        return Ok(Value::from_op(OP, y, &[x, w, b], || {
+            let needs = [x.tracked(), w.tracked(), b.tracked()];
+            move |grad: Tensor| {
+                let tensors = [&xt, &wt, &bt, &stats, &grad.contiguous()?];
+                Ok(gpu.group_norm_backward(&shape, tensors, needs)?.into())
+            }
+        }));
+    }
     let (y, stats) = dispatch!(OP, xt.dtype(), T => {
         let (x, w, b) = (View::<T>::of(OP, &xt)?, View::<T>::of(OP, &wt)?, View::<T>::of(OP, &bt)?);
         let (y, stats) = cpu::group_norm_forward(&shape, &x, &w, &b);

@@ -4,6 +4,7 @@ use candle_core::Tensor;
 
 use super::tensor;
 use crate::cpu::{self, View, dispatch};
+use crate::cuda::Gpu;
 use crate::error::{Result, ensure_shape};
 use crate::profile::{Pass, span};
 use crate::value::Value;
@@ -27,6 +28,16 @@ pub fn layer_norm(x: &Value, w: &Value, b: &Value, eps: f64) -> Result<Value> {
         w.tensor().contiguous()?,
         b.tensor().contiguous()?,
     );
+    if let Some(gpu) = Gpu::of(&xt) {
+        let (y, stats) = gpu.layer_norm(channels, eps, [&xt, &wt, &bt])?;
+        return Ok(Value::from_op(OP, y, &[x, w, b], || {
+            let needs = [x.tracked(), w.tracked(), b.tracked()];
+            move |grad: Tensor| {
+                let tensors = [&xt, &wt, &bt, &stats, &grad.contiguous()?];
+                Ok(gpu.layer_norm_backward(channels, tensors, needs)?.into())
+            }
+        }));
+    }
     let (y, stats) = dispatch!(OP, xt.dtype(), T => {
         let (x, w, b) = (View::<T>::of(OP, &xt)?, View::<T>::of(OP, &wt)?, View::<T>::of(OP, &bt)?);
         let (y, stats) = cpu::layer_norm_forward(channels, eps, &x, &w, &b);

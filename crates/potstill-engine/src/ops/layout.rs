@@ -4,6 +4,7 @@ use candle_core::Tensor;
 
 use super::tensor;
 use crate::cpu::{self, View, dispatch};
+use crate::cuda::Gpu;
 use crate::error::{EngineError, Result, ensure_shape};
 use crate::profile::{Pass, span};
 use crate::value::Value;
@@ -54,6 +55,9 @@ fn swap(op: &'static str, x: &Value, matrix: (usize, usize), dims: [usize; 4]) -
 
 fn transpose(op: &'static str, x: &Tensor, (rows, columns): (usize, usize), dims: &[usize]) -> Result<Tensor> {
     let x = x.contiguous()?;
+    if let Some(gpu) = Gpu::of(&x) {
+        return gpu.transpose_last(op, (rows, columns), &x, dims);
+    }
     dispatch!(op, x.dtype(), T => tensor(cpu::transpose_last(rows, columns, &View::<T>::of(op, &x)?), dims))
 }
 

@@ -1,7 +1,8 @@
 //! Operations on values, with their gradients.
 //!
-//! Every operation takes f32 or f64 tensors on the CPU, all inputs of one dtype, makes non-contiguous inputs contiguous,
-//! and computes gradients for those inputs only that need one. Mistakes are [`EngineError`](crate::EngineError)s that
+//! Every operation takes f32 or f64 tensors on the CPU, all inputs of one dtype (but the frozen weight of an f32 convolution
+//! or linear layer may be bf16), makes non-contiguous inputs contiguous, and computes gradients for those inputs only that
+//! need one. Mistakes are [`EngineError`](crate::EngineError)s that
 //! name the operation and the shapes.
 
 mod activation;
@@ -19,6 +20,7 @@ mod layer_norm;
 mod layout;
 mod linear;
 mod reduce;
+mod sinusoids;
 mod slice;
 mod unary;
 mod upsample;
@@ -37,11 +39,14 @@ pub use group_norm::{Activation, group_norm};
 pub use join::{broadcast_to, concat};
 pub use layer_norm::layer_norm;
 pub use layout::{nchw_to_nhwc, nhwc_to_nchw, reshape};
-pub use linear::linear;
+pub use linear::{LowRank, linear, linear_with};
 pub use reduce::{mean, sum};
+pub use sinusoids::sinusoids;
 pub use slice::narrow;
 pub use unary::{abs, affine, clamp, exp, log, neg, sqrt, square};
 pub use upsample::upsample_nearest;
+
+pub(crate) use arithmetic::sum_of;
 
 use candle_core::{Device, Tensor};
 

@@ -2,6 +2,7 @@
 
 use candle_core::Tensor;
 
+use crate::cuda::Gpu;
 use crate::error::{Result, ensure_shape};
 use crate::value::Value;
 
@@ -32,7 +33,7 @@ fn reduce(op: &'static str, x: &Value, dims: &[usize], keep: bool, factor: impl 
     let total = if dims.is_empty() {
         x.tensor().clone()
     } else {
-        x.tensor().contiguous()?.sum_keepdim(dims)?
+        sum_keepdim(x.tensor(), dims)?
     };
     let mut y = scaled(total)?;
     if !keep {
@@ -56,6 +57,14 @@ fn reduce(op: &'static str, x: &Value, dims: &[usize], keep: bool, factor: impl 
             )])
         }
     }))
+}
+
+/// The sums over dimensions, which stay with size one.
+pub(super) fn sum_keepdim(x: &Tensor, dims: &[usize]) -> Result<Tensor> {
+    match Gpu::of(x) {
+        Some(gpu) => gpu.sum_keepdim(x, dims),
+        None => Ok(x.contiguous()?.sum_keepdim(dims)?),
+    }
 }
 
 fn scaled_to(grad: &Tensor, factor: f64) -> Result<Tensor> {

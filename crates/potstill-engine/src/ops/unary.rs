@@ -4,12 +4,16 @@ use candle_core::Tensor;
 
 use super::activation;
 use crate::cpu::{self, Exp, Real, dispatch};
+use crate::cuda::{self, Gpu};
 use crate::error::Result;
 use crate::value::Value;
 
 /// An elementwise function with its derivative.
 trait Function: Copy + Send + Sync + 'static {
     const NAME: &'static str;
+
+    /// The same function for cards.
+    fn on_card(self) -> cuda::Function;
 
     fn value<T: Real>(self, x: T) -> T;
 
@@ -19,9 +23,15 @@ trait Function: Copy + Send + Sync + 'static {
 
 fn apply<F: Function>(function: F, x: &Value) -> Result<Value> {
     let xt = x.tensor().contiguous()?;
-    let y = dispatch!(F::NAME, xt.dtype(), T => cpu::map::<T>(F::NAME, &xt, |x| function.value(x)))?;
+    let y = match Gpu::of(&xt) {
+        Some(gpu) => gpu.unary(F::NAME, function.on_card(), &xt, None)?,
+        None => dispatch!(F::NAME, xt.dtype(), T => cpu::map::<T>(F::NAME, &xt, |x| function.value(x)))?,
+    };
     Ok(Value::from_op(F::NAME, y, &[x], || {
         move |grad: Tensor| {
+            if let Some(gpu) = Gpu::of(&grad) {
+                return Ok(vec![Some(gpu.unary(F::NAME, function.on_card(), &xt, Some(&grad))?)]);
+            }
             let dx = dispatch!(F::NAME, xt.dtype(), T => {
                 cpu::map2::<T>(F::NAME, &xt, &grad, |x, g| function.gradient(x, g))
             })?;
@@ -38,6 +48,10 @@ macro_rules! function {
 
         impl Function for $Type {
             const NAME: &'static str = stringify!($name);
+
+            fn on_card(self) -> cuda::Function {
+                cuda::Function::$Type
+            }
 
             #[inline(always)]
             fn value<T: Real>(self, $x: T) -> T {
@@ -80,7 +94,7 @@ function!(
 
 /// `eˣ`.
 pub fn exp(x: &Value) -> Result<Value> {
-    activation::apply("exp", Exp, x)
+    activation::apply("exp", Exp, cuda::Function::Exp, x)
 }
 
 #[derive(Clone, Copy)]
@@ -91,6 +105,13 @@ struct Affine {
 
 impl Function for Affine {
     const NAME: &'static str = "affine";
+
+    fn on_card(self) -> cuda::Function {
+        cuda::Function::Affine {
+            mul: self.mul,
+            add: self.add,
+        }
+    }
 
     #[inline(always)]
     fn value<T: Real>(self, x: T) -> T {
@@ -116,6 +137,13 @@ struct Clamp {
 
 impl Function for Clamp {
     const NAME: &'static str = "clamp";
+
+    fn on_card(self) -> cuda::Function {
+        cuda::Function::Clamp {
+            low: self.low,
+            high: self.high,
+        }
+    }
 
     #[inline(always)]
     fn value<T: Real>(self, x: T) -> T {

@@ -4,6 +4,7 @@ use candle_core::Tensor;
 
 use super::tensor;
 use crate::cpu::{self, View, dispatch};
+use crate::cuda::Gpu;
 use crate::error::{EngineError, Result, ensure_shape};
 use crate::profile::{Pass, span};
 use crate::value::Value;
@@ -23,13 +24,20 @@ pub fn upsample_nearest(x: &Value, size: (usize, usize)) -> Result<Value> {
         x.dims()
     );
     let xt = x.tensor().contiguous()?;
-    let y = dispatch!(OP, xt.dtype(), T => {
-        let y = cpu::upsample((h, w), size, channels, &View::<T>::of(OP, &xt)?);
-        tensor(y, &[batch, size.0, size.1, channels])
-    })?;
+    let y = match Gpu::of(&xt) {
+        Some(gpu) => gpu.upsample(OP, [(h, w), size], &xt, &[batch, size.0, size.1, channels], false)?,
+        None => dispatch!(OP, xt.dtype(), T => {
+            let y = cpu::upsample((h, w), size, channels, &View::<T>::of(OP, &xt)?);
+            tensor(y, &[batch, size.0, size.1, channels])
+        })?,
+    };
     Ok(Value::from_op(OP, y, &[x], || {
         move |grad: Tensor| {
             let grad = grad.contiguous()?;
+            if let Some(gpu) = Gpu::of(&grad) {
+                let dx = gpu.upsample(OP, [(h, w), size], &grad, &[batch, h, w, channels], true)?;
+                return Ok(vec![Some(dx)]);
+            }
             let dx = dispatch!(OP, grad.dtype(), T => {
                 let dx = cpu::upsample_backward((h, w), size, channels, &View::<T>::of(OP, &grad)?);
                 tensor(dx, &[batch, h, w, channels])

@@ -3,11 +3,13 @@
 use candle_core::{DType, Tensor};
 use rayon::prelude::*;
 
-use super::State;
+use super::{Optimizer, State};
 use crate::cpu::{self, Real, TILE, Update};
+use crate::cuda::{Buffer, Gpu};
 use crate::error::{EngineError, Result};
 use crate::gradients::Gradients;
 use crate::param::Param;
+use crate::profile::{Pass, span};
 
 const OP: &str = "adamw";
 /// Prefixes of the state's names, torch's words.
@@ -39,6 +41,8 @@ impl Default for AdamWConfig {
 /// One parameter with its averages, `[2, …shape]`: of the gradient, of its square.
 struct Slot {
     param: Param,
+    /// Factor on the learning rate.
+    rate: f64,
     step: i64,
     averages: Tensor,
 }
@@ -60,6 +64,7 @@ impl AdamW {
                 let averages = Tensor::zeros(shape, tensor.dtype(), tensor.device())?;
                 Ok(Slot {
                     param,
+                    rate: 1.,
                     step: 0,
                     averages,
                 })
@@ -72,9 +77,11 @@ impl AdamW {
     pub fn params(&self) -> impl ExactSizeIterator<Item = &Param> {
         self.slots.iter().map(|slot| &slot.param)
     }
+}
 
-    /// Updates every parameter that has a gradient; the others stay, and their step count too.
-    pub fn step(&mut self, lr: f64, gradients: &Gradients) -> Result<()> {
+impl Optimizer for AdamW {
+    fn step(&mut self, lr: f64, gradients: &Gradients) -> Result<()> {
+        let _span = span(OP, Pass::Forward, &[]);
         for slot in &mut self.slots {
             if let Some(grad) = gradients.get(slot.param.leaf()) {
                 slot.step += 1;
@@ -82,6 +89,7 @@ impl AdamW {
                 let average = Average { beta1, beta2 };
                 cpu::update(&slot.averages, grad, &average)?;
                 let steps = slot.step as f64;
+                let lr = lr * slot.rate;
                 let apply = Apply {
                     shrink: 1. - lr * self.config.weight_decay,
                     size: lr / (1. - beta1.powf(steps)),
@@ -94,8 +102,15 @@ impl AdamW {
         Ok(())
     }
 
+    fn set_rates(&mut self, rate: &dyn Fn(&str) -> f64) -> Result<()> {
+        for slot in &mut self.slots {
+            slot.rate = rate(slot.param.name());
+        }
+        Ok(())
+    }
+
     /// Copies of the averages (`exp_avg.NAME`, `exp_avg_sq.NAME`, like the parameter) and step counts (`step.NAME`, i64).
-    pub fn state(&self) -> Result<State> {
+    fn state(&self) -> Result<State> {
         let mut state = State::new();
         for slot in &self.slots {
             let name = slot.param.name();
@@ -107,8 +122,7 @@ impl AdamW {
         Ok(state)
     }
 
-    /// Takes over a state made by [`AdamW::state`] for the same parameters; nothing changes when it does not fit.
-    pub fn load_state(&mut self, state: &State) -> Result<()> {
+    fn load_state(&mut self, state: &State) -> Result<()> {
         let expected = 3 * self.slots.len();
         if state.len() != expected {
             let detail = format!(
@@ -146,7 +160,8 @@ impl AdamW {
                     let detail = format!("the step count of `{}` is not one number", slot.param.name());
                     return Err(EngineError::state(OP, detail));
                 };
-                Ok((step, Tensor::stack(&[first, second], 0)?))
+                let averages = Tensor::stack(&[first, second], 0)?;
+                Ok((step, averages.to_device(slot.averages.device())?))
             })
             .collect::<Result<Vec<_>>>()?;
         for (slot, (step, averages)) in self.slots.iter_mut().zip(loaded) {
@@ -185,6 +200,10 @@ impl Update for Average {
             }
         });
     }
+
+    fn run_on(&self, gpu: &Gpu, averages: Buffer, grad: Buffer) -> Result<()> {
+        gpu.adam_average(averages, grad, (self.beta1, self.beta2))
+    }
 }
 
 /// Moves the weights by the averages.
@@ -211,6 +230,10 @@ impl Update for Apply {
                 *p = *p * shrink - size * (m / (v.sqrt() / root + eps));
             }
         });
+    }
+
+    fn run_on(&self, gpu: &Gpu, weights: Buffer, averages: Buffer) -> Result<()> {
+        gpu.adam_apply(weights, averages, [self.shrink, self.size, self.root, self.eps])
     }
 }
 

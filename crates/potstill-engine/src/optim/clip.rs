@@ -1,28 +1,53 @@
 //! Clipping by the global norm, as `torch.nn.utils.clip_grad_norm_`.
 
+use candle_core::{Device, Tensor};
+
 use crate::cpu;
+use crate::cuda::Gpu;
 use crate::error::Result;
 use crate::gradients::Gradients;
 use crate::param::Param;
+use crate::profile::{Pass, span};
 
 /// Keeps the quotient finite when all gradients are zero.
 const EPS: f64 = 1e-6;
 
-/// The Euclidean norm of the gradients of all parameters together.
-pub fn grad_norm(params: &[Param], gradients: &Gradients) -> Result<f64> {
-    let mut sum = 0.;
-    for param in params {
-        if let Some(grad) = gradients.get(param.leaf()) {
-            sum += cpu::sum_of_squares(grad)?;
-        }
-    }
-    Ok(sum.sqrt())
+/// The Euclidean norm of the gradients of all parameters together: one f64 where the gradients are, on the CPU without any.
+/// On a card nothing waits for it until it is read.
+pub fn grad_norm(params: &[Param], gradients: &Gradients) -> Result<Tensor> {
+    Ok(squares(params, gradients)?.sqrt()?)
 }
 
-/// Scales the gradients so that their common norm is at most `max`; returns the norm before.
-pub fn clip_grad_norm(params: &[Param], gradients: &mut Gradients, max: f64) -> Result<f64> {
-    let norm = grad_norm(params, gradients)?;
-    let factor = max / (norm + EPS);
+/// The square of [`grad_norm`].
+fn squares(params: &[Param], gradients: &Gradients) -> Result<Tensor> {
+    let found = params.iter().filter_map(|param| gradients.get(param.leaf()));
+    let mut total: Option<Tensor> = None;
+    for gradient in found {
+        let squares = match Gpu::of(gradient) {
+            Some(gpu) => gpu.sum_of_squares(gradient)?,
+            None => Tensor::new(cpu::sum_of_squares(gradient)?, gradient.device())?,
+        };
+        total = Some(match total {
+            Some(total) => (total + squares)?,
+            None => squares,
+        });
+    }
+    total.map_or_else(|| Ok(Tensor::new(0f64, &Device::Cpu)?), Ok)
+}
+
+/// Scales the gradients so that their common norm is at most `max`; returns the norm before, as [`grad_norm`] does.
+pub fn clip_grad_norm(params: &[Param], gradients: &mut Gradients, max: f64) -> Result<Tensor> {
+    let _span = span("clip", Pass::Forward, &[]);
+    let squares = squares(params, gradients)?;
+    if let Some(gpu) = Gpu::of(&squares) {
+        // The factor is computed on the card: waiting for the norm would let it run dry in every step.
+        for param in params {
+            gradients.replace(param.leaf(), |gradient| gpu.clip(gradient, &squares, max, EPS))?;
+        }
+        return Ok(squares.sqrt()?);
+    }
+    let norm = squares.sqrt()?;
+    let factor = max / (norm.to_scalar::<f64>()? + EPS);
     // A norm that is not finite makes a factor of zero or NaN: as in torch, the gradients then show it.
     if factor < 1. || factor.is_nan() {
         for param in params {
@@ -35,7 +60,6 @@ pub fn clip_grad_norm(params: &[Param], gradients: &mut Gradients, max: f64) -> 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{Device, Tensor};
 
     fn gradients(values: &[&[f64]]) -> (Vec<Param>, Gradients) {
         let mut gradients = Gradients::default();
@@ -51,10 +75,14 @@ mod tests {
         (params, gradients)
     }
 
+    fn clipped(params: &[Param], gradients: &mut Gradients, max: f64) -> f64 {
+        clip_grad_norm(params, gradients, max).unwrap().to_scalar().unwrap()
+    }
+
     #[test]
     fn scales_all_by_one_factor_when_the_norm_is_above_the_limit() {
         let (params, mut g) = gradients(&[&[3., 0.], &[4.]]);
-        assert_eq!(clip_grad_norm(&params, &mut g, 1.).unwrap(), 5.);
+        assert_eq!(clipped(&params, &mut g, 1.), 5.);
         let factor = 1. / (5. + 1e-6);
         assert_eq!(
             g.get(params[0].leaf()).unwrap().to_vec1::<f64>().unwrap(),
@@ -73,9 +101,9 @@ mod tests {
             "unused",
             Tensor::zeros(2, candle_core::DType::F64, &Device::Cpu).unwrap(),
         ));
-        assert_eq!(clip_grad_norm(&params, &mut g, 10.).unwrap(), 5.);
+        assert_eq!(clipped(&params, &mut g, 10.), 5.);
         assert_eq!(g.get(params[0].leaf()).unwrap().to_vec1::<f64>().unwrap(), [3., 4.]);
         assert!(g.get(params[1].leaf()).is_none());
-        assert_eq!(clip_grad_norm(&params, &mut g, f64::INFINITY).unwrap(), 5.);
+        assert_eq!(clipped(&params, &mut g, f64::INFINITY), 5.);
     }
 }

@@ -6,6 +6,7 @@ use super::State;
 use crate::cpu;
 use crate::error::{EngineError, Result};
 use crate::param::Param;
+use crate::profile::{Pass, span};
 
 const OP: &str = "ema";
 /// Name of the step count in the state; no parameter is called so.
@@ -72,6 +73,7 @@ impl Ema {
 
     /// Moves the averages towards the parameters; to be called after every step of the optimizer.
     pub fn update(&mut self) -> Result<()> {
+        let _span = span(OP, Pass::Forward, &[]);
         self.step += 1;
         let fraction = 1. - self.config.decay_at(self.step);
         for (param, shadow) in &self.pairs {
