@@ -1,8 +1,10 @@
 //! Files that are there whole or not at all.
 
 use std::fs::{self, File};
-use std::io::{BufWriter, Write};
+use std::io::{BufWriter, ErrorKind, Write};
 use std::path::Path;
+
+use tempfile::NamedTempFile;
 
 use crate::error::IoError;
 
@@ -19,10 +21,45 @@ pub fn write_atomic<T, E: From<IoError>>(
     path: &Path,
     write: impl FnOnce(&mut dyn Write) -> Result<T, E>,
 ) -> Result<T, E> {
-    let folder = match path.parent() {
-        Some(parent) if !parent.as_os_str().is_empty() => parent,
-        _ => Path::new("."),
-    };
+    let (temporary, result) = write_beside(path, write)?;
+    temporary
+        .persist(path)
+        .map_err(|e| IoError::system("rename the finished file to", path)(e.error))?;
+    sync_folder(folder_of(path))?;
+    Ok(result)
+}
+
+/// As [`write_atomic`], unless there is a file already: of several that write the same one, the first wins and the others
+/// leave it alone. On file systems that can neither rename without replacing nor link, the last one wins.
+///
+/// Returns whether the file was written.
+///
+/// # Errors
+/// As [`write_atomic`].
+pub fn write_atomic_once<E: From<IoError>>(
+    path: &Path,
+    write: impl FnOnce(&mut dyn Write) -> Result<(), E>,
+) -> Result<bool, E> {
+    let (temporary, ()) = write_beside(path, write)?;
+    if let Err(failed) = temporary.persist_noclobber(path) {
+        match failed.error.kind() {
+            ErrorKind::AlreadyExists => return Ok(false),
+            ErrorKind::Unsupported | ErrorKind::PermissionDenied => {
+                let renamed = failed.file.persist(path);
+                renamed.map_err(|e| IoError::system("rename the finished file to", path)(e.error))?;
+            }
+            _ => return Err(IoError::system("rename the finished file to", path)(failed.error).into()),
+        }
+    }
+    sync_folder(folder_of(path))?;
+    Ok(true)
+}
+
+/// A flushed temporary file in the folder of `path`.
+fn write_beside<T, E: From<IoError>>(
+    path: &Path,
+    write: impl FnOnce(&mut dyn Write) -> Result<T, E>,
+) -> Result<(NamedTempFile, T), E> {
     let mut builder = tempfile::Builder::new();
     builder.prefix(".potstill-").suffix(".tmp");
     #[cfg(unix)]
@@ -32,7 +69,7 @@ pub fn write_atomic<T, E: From<IoError>>(
         builder.permissions(fs::Permissions::from_mode(0o666));
     }
     let temporary = builder
-        .tempfile_in(folder)
+        .tempfile_in(folder_of(path))
         .map_err(IoError::system("create a temporary file beside", path))?;
     let mut writer = BufWriter::with_capacity(BUFFER, temporary);
     let result = write(&mut writer)?;
@@ -40,11 +77,14 @@ pub fn write_atomic<T, E: From<IoError>>(
         .into_inner()
         .map_err(|e| IoError::system("write", path)(e.into_error()))?;
     temporary.as_file().sync_all().map_err(IoError::system("flush", path))?;
-    temporary
-        .persist(path)
-        .map_err(|e| IoError::system("rename the finished file to", path)(e.error))?;
-    sync_folder(folder)?;
-    Ok(result)
+    Ok((temporary, result))
+}
+
+fn folder_of(path: &Path) -> &Path {
+    match path.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => parent,
+        _ => Path::new("."),
+    }
 }
 
 /// Creates a folder and its parents, and makes the new names durable.
@@ -121,6 +161,18 @@ mod tests {
         });
         assert!(error.unwrap_err().to_string().contains("disk full"));
         assert_eq!(fs::read(&path).unwrap(), b"old");
+        assert_eq!(names(folder.path()), ["out.bin"]);
+    }
+
+    #[test]
+    fn of_several_the_first_wins() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("out.bin");
+        for (content, is_first) in [(b"one", true), (b"two", false)] {
+            let written = write_atomic_once(&path, |w| w.write_all(content).map_err(IoError::system("write", &path)));
+            assert_eq!(written.unwrap(), is_first);
+            assert_eq!(fs::read(&path).unwrap(), b"one");
+        }
         assert_eq!(names(folder.path()), ["out.bin"]);
     }
 

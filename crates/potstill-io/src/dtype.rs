@@ -109,6 +109,17 @@ impl Dtype {
     }
 }
 
+/// Appends values as f16, many at a time where the CPU converts so.
+fn f32_to_f16(values: &[f32], bytes: &mut Vec<u8>) {
+    const PIECE: usize = 1024;
+    let mut halves = [f16::ZERO; PIECE];
+    for source in values.chunks(PIECE) {
+        let halves = &mut halves[..source.len()];
+        halves.convert_from_f32_slice(source);
+        bytes.extend(halves.iter().flat_map(|half| half.to_le_bytes()));
+    }
+}
+
 /// Converts through a small aligned buffer, so that `half` can use the CPU's own conversion on any input alignment.
 fn half_to_f32(dtype: Dtype, bytes: &[u8], out: &mut [f32]) {
     const PIECE: usize = 1024;
@@ -142,9 +153,7 @@ pub fn f32_to_bytes(values: &[f32], dtype: Dtype) -> Result<Vec<u8>, HeaderError
         Dtype::F64 => values
             .iter()
             .for_each(|v| bytes.extend_from_slice(&f64::from(*v).to_le_bytes())),
-        Dtype::F16 => values
-            .iter()
-            .for_each(|v| bytes.extend_from_slice(&f16::from_f32(*v).to_le_bytes())),
+        Dtype::F16 => f32_to_f16(values, &mut bytes),
         Dtype::Bf16 => values
             .iter()
             .for_each(|v| bytes.extend_from_slice(&bf16::from_f32(*v).to_le_bytes())),

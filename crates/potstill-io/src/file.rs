@@ -1,39 +1,38 @@
 //! Safetensors files on disk.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
-use std::fs::File;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-
-use memmap2::Mmap;
 
 use crate::atomic::write_atomic;
 use crate::dtype::Dtype;
 use crate::error::{HeaderError, IoError};
 use crate::header::{Header, TensorInfo};
 use crate::layout::{TensorSpec, layout_header};
+use crate::map::Map;
 
 /// A memory-mapped safetensors file. Cloning shares the map.
 ///
-/// Pages are read when touched. As with every map, another program that truncates the file meanwhile makes a touch of
+/// Pages are read when touched; in WASM, which has no maps, a tensor is read when it is asked for. As with every map, another program that truncates the file meanwhile makes a touch of
 /// the lost part fatal (SIGBUS): use it on files of one's own, and ranged reads on those of others.
 #[derive(Clone)]
 pub struct SafetensorsFile {
     path: PathBuf,
-    map: Arc<Mmap>,
+    map: Arc<Map>,
     header: Arc<Header>,
 }
 
 /// A tensor of a mapped file.
-#[derive(Clone, Copy)]
+#[derive(Clone)]
 pub struct TensorView<'a> {
     /// Element type.
     pub dtype: Dtype,
     /// Shape.
     pub shape: &'a [usize],
     /// Little-endian elements in row-major order.
-    pub bytes: &'a [u8],
+    pub bytes: Cow<'a, [u8]>,
 }
 
 impl TensorView<'_> {
@@ -42,7 +41,7 @@ impl TensorView<'_> {
     /// # Errors
     /// [`HeaderError::NotFloat`] for other types.
     pub fn to_f32(&self) -> Result<Vec<f32>, HeaderError> {
-        self.dtype.to_f32(self.bytes)
+        self.dtype.to_f32(&self.bytes)
     }
 }
 
@@ -52,10 +51,8 @@ impl SafetensorsFile {
     /// # Errors
     /// [`IoError`] naming the file.
     pub fn open(path: &Path) -> Result<Self, IoError> {
-        let file = File::open(path).map_err(IoError::system("open", path))?;
-        // SAFETY: the map is only read; what concurrent truncation does is documented on the type.
-        let map = unsafe { Mmap::map(&file) }.map_err(IoError::system("map", path))?;
-        let header = Header::from_bytes(&map).map_err(IoError::safetensors(path))?;
+        let map = Map::open(path)?;
+        let header = map.header()?;
         Ok(Self {
             path: path.to_owned(),
             map: Arc::new(map),
@@ -86,7 +83,7 @@ impl SafetensorsFile {
     /// [`HeaderError::NoSuchTensor`], with the file's name.
     pub fn tensor(&self, name: &str) -> Result<TensorView<'_>, IoError> {
         match self.header.get(name) {
-            Some(info) => Ok(self.view(info)),
+            Some(info) => self.view(info),
             None => Err(IoError::safetensors(&self.path)(HeaderError::NoSuchTensor {
                 name: name.to_owned(),
             })),
@@ -104,27 +101,19 @@ impl SafetensorsFile {
     /// Gives a tensor's pages back to the system once its values have been taken, so that loading a model needs the
     /// memory of one copy of it, not of two. Reading the tensor again reads it from the disk again.
     pub fn release(&self, name: &str) {
-        #[cfg(unix)]
         if let Some(info) = self.header.get(name) {
-            let start = self.header.data_start() as usize + info.start as usize;
-            // SAFETY: the map is read-only and of a file, so that dropped pages come back with the same content. Advice
-            // that the system does not take changes nothing.
-            let _ = unsafe {
-                self.map
-                    .unchecked_advise_range(memmap2::UncheckedAdvice::DontNeed, start, info.bytes() as usize)
-            };
+            let start = self.header.data_start() + info.start;
+            self.map.release(start, info.bytes());
         }
-        #[cfg(not(unix))]
-        let _ = name;
     }
 
-    fn view<'a>(&'a self, info: &'a TensorInfo) -> TensorView<'a> {
-        let start = self.header.data_start() as usize;
-        TensorView {
+    fn view<'a>(&'a self, info: &'a TensorInfo) -> Result<TensorView<'a>, IoError> {
+        let start = self.header.data_start() + info.start;
+        Ok(TensorView {
             dtype: info.dtype,
             shape: &info.shape,
-            bytes: &self.map[start + info.start as usize..start + info.end as usize],
-        }
+            bytes: self.map.bytes(start, info.bytes())?,
+        })
     }
 }
 
@@ -228,7 +217,7 @@ mod tests {
         let bytes = std::fs::read(&path).unwrap();
         let reference = safetensors::SafeTensors::deserialize(&bytes).unwrap();
         assert_eq!(reference.tensor("h").unwrap().shape(), [2, 3]);
-        assert_eq!(reference.tensor("f").unwrap().data(), file.tensor("f").unwrap().bytes);
+        assert_eq!(reference.tensor("f").unwrap().data(), &*file.tensor("f").unwrap().bytes);
     }
 
     #[test]

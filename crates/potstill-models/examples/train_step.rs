@@ -4,7 +4,7 @@
 
 use std::time::Instant;
 
-use potstill_engine::optim::{AdamW, AdamWConfig, clip_grad_norm};
+use potstill_engine::optim::{AdamW, AdamWConfig, Optimizer as _, clip_grad_norm};
 use potstill_engine::{Device, Tensor, Value, backward, ops};
 use potstill_models::{ForwardOptions, Unet, UnetInputs};
 

@@ -3,6 +3,7 @@
 
 use std::path::Path;
 
+use potstill_io::disk;
 use serde_json::{Map, Value as Json};
 
 use crate::error::{ModelError, Result};
@@ -27,16 +28,15 @@ pub(crate) fn read_object(path: &Path) -> Result<Map<String, Json>> {
 
 /// Reads a text file of reasonable size.
 pub(crate) fn read_text(path: &Path) -> Result<String> {
-    let size = std::fs::metadata(path)
-        .map_err(|e| ModelError::file(path, format!("cannot be opened: {e}")))?
-        .len();
+    let size = disk::length(path).map_err(|e| ModelError::file(path, format!("cannot be opened: {e}")))?;
     if size > MAX_TEXT_BYTES {
         return Err(ModelError::file(
             path,
             format!("has {size} bytes; more than {MAX_TEXT_BYTES} are not read"),
         ));
     }
-    std::fs::read_to_string(path).map_err(|e| ModelError::file(path, format!("cannot be read: {e}")))
+    let bytes = disk::read(path).map_err(|e| ModelError::file(path, format!("cannot be read: {e}")))?;
+    String::from_utf8(bytes).map_err(|e| ModelError::file(path, format!("is not UTF-8: {e}")))
 }
 
 /// One configuration, with the place that its errors name.

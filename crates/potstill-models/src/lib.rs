@@ -16,6 +16,7 @@ mod params;
 mod prediction;
 mod prompt;
 mod random;
+mod recompute;
 pub mod samplers;
 mod sampling;
 mod schedule;
@@ -25,19 +26,24 @@ mod vae;
 
 pub use checkpoint::{
     Checkpoint, CheckpointReport, Component, ComponentConfig, ComponentReport, Conversions, ConvertOptions, Converted,
-    Dialect, Layout, Site, UnusedKey, WeightEdit, convert_checkpoint,
+    Dialect, Layout, QuantFormat, Quantize, Quantized, QuantizedComponent, Site, UnusedKey, WeightEdit,
+    convert_checkpoint, hold_weights_up_to,
 };
 pub use clip::{ClipActivation, TextConfig, TextEncoder, TextOutput};
 pub use error::{KeyMismatch, ModelError, Result};
 pub use layout::{to_file_layout, to_memory_layout};
 pub use model::{Model, ModelKind};
-pub use nn::{Branch, Sockets};
+pub use nn::{Branch, Precision, Sockets, Switch};
 pub use params::Params;
 pub use prediction::{PredictionKind, add_noise, conversion, convert, convert_at, guide};
 pub use prompt::{PromptEmbeddings, PromptEncoder, default_time_ids};
 pub use random::Initialisation;
+pub use recompute::{RecomputeError, RecomputeRequest, recompute, view_planes};
 pub use sampling::{Conditioning, Guidance, Sampling, sample};
 pub use schedule::Schedule;
 pub use tokenizer::{SEQUENCE_LENGTH, Tokenizer};
-pub use unet::{ForwardOptions, MidBlockConfig, TIME_IDS, TextTimeConfig, Unet, UnetConfig, UnetInputs};
-pub use vae::{Posterior, Tiling, Vae, VaeConfig};
+pub use unet::{
+    ForwardOptions, MemoryRequest, MidBlockConfig, TIME_IDS, TextTimeConfig, Trained, Unet, UnetConfig, UnetInputs,
+    UnetMemory, unet_memory,
+};
+pub use vae::{Direction, Posterior, Tiling, Vae, VaeConfig, vae_activations};

@@ -4,8 +4,11 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 
 use candle_core::Device;
+use potstill_io::disk::{is_dir, is_file};
 
-use crate::checkpoint::{Component, ComponentConfig, Part, not_a_model, open_file, refuse_relatives};
+use crate::checkpoint::{
+    Component, ComponentConfig, Part, not_a_model, open_file, refuse_relatives, tokenizer_files, tokenizer_name,
+};
 use crate::error::{ModelError, Result};
 use crate::prediction::PredictionKind;
 use crate::prompt::PromptEncoder;
@@ -79,7 +82,7 @@ impl Model {
     /// # Errors
     /// [`ModelError::Unsupported`] names what is of another family or for another task.
     pub fn open(path: &Path) -> Result<Self> {
-        match path.is_file() {
+        match is_file(path) {
             true => Self::open_file(path),
             false => Self::open_folder(path),
         }
@@ -96,13 +99,13 @@ impl Model {
 
     fn open_folder(path: &Path) -> Result<Self> {
         let config = path.join("unet").join("config.json");
-        if !config.is_file() {
+        if !is_file(&config) {
             return Err(not_a_model(path));
         }
         let unet = UnetConfig::read(&config)?;
         refuse_relatives(&unet, &path.display().to_string())?;
         let scheduler = path.join("scheduler").join("scheduler_config.json");
-        let schedule = match scheduler.is_file() {
+        let schedule = match is_file(&scheduler) {
             true => Schedule::read(&scheduler)?,
             false => Schedule::sd(PredictionKind::Epsilon),
         };
@@ -143,10 +146,27 @@ impl Model {
         &self.unet
     }
 
+    /// Whether a component is there, be it sound or not.
+    ///
+    /// # Errors
+    /// When a single file cannot be read.
+    pub fn has(&self, component: Component) -> Result<bool> {
+        match is_file(&self.path) {
+            true => Ok(open_file(&self.path)?.take(component)?.is_some()),
+            false => Ok(is_dir(&self.component_path(component))),
+        }
+    }
+
     /// A component's architecture and the weight files that it is loaded from, sorted, for digests.
     pub fn component(&self, component: Component) -> Result<(ComponentConfig, Vec<PathBuf>)> {
         let part = Part::open_as(&self.component_path(component), component, Some(self.kind))?;
         Ok((part.config, part.files))
+    }
+
+    /// The files that a text encoder's tokenizer is loaded from, those that are there of all that are looked at, for
+    /// digests. A single file goes with CLIP's own tokenizer, which is built in.
+    pub fn tokenizer_files(&self, encoder: Component) -> Vec<PathBuf> {
+        tokenizer_files(&self.path.join(tokenizer_name(encoder)))
     }
 
     /// The VAE's architecture.

@@ -48,14 +48,14 @@ impl Params {
 
     /// Number of values in all parameters.
     pub fn count(&self) -> usize {
-        self.list.iter().map(|p| p.tensor().elem_count()).sum()
+        self.list.iter().map(|p| p.dims().iter().product::<usize>()).sum()
     }
 
     /// Names and shapes in diffusers' order (convolutions OIHW).
     pub fn shapes(&self) -> Vec<(String, Vec<usize>)> {
         self.list
             .iter()
-            .map(|p| (p.name().to_string(), file_shape(p.tensor().dims())))
+            .map(|p| (p.name().to_string(), file_shape(p.dims())))
             .collect()
     }
 
@@ -81,7 +81,7 @@ impl Params {
     pub fn load_from(&self, tensors: &HashMap<String, Tensor>, place: &str) -> Result<()> {
         let mut mismatch = KeyMismatch::default();
         for param in &self.list {
-            let wanted = file_shape(param.tensor().dims());
+            let wanted = file_shape(param.dims());
             match tensors.get(param.name()) {
                 None => mismatch.missing.push(param.name().to_string()),
                 Some(t) if t.dims() != wanted => {

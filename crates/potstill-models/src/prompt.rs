@@ -9,11 +9,13 @@ use std::path::Path;
 
 use candle_core::{Device, Tensor};
 use potstill_engine::{Value, ops};
+use potstill_io::disk::is_file;
 
 use crate::checkpoint::Component;
-use crate::clip::{TextEncoder, TextOutput, hidden_state};
+use crate::clip::{TextConfig, TextEncoder, TextOutput, hidden_state};
 use crate::error::{ModelError, Result};
 use crate::model::ModelKind;
+use crate::random::Initialisation;
 use crate::tokenizer::Tokenizer;
 use crate::unet::TIME_IDS;
 pub(crate) use chunks::Token;
@@ -58,7 +60,7 @@ impl PromptEncoder {
     /// Loads `tokenizer`, `text_encoder` and, for SDXL, `tokenizer_2`, `text_encoder_2` from a diffusers folder, or the
     /// encoders from a single file, which go with CLIP's own tokenizer.
     pub fn load(path: &Path, kind: ModelKind, device: &Device) -> Result<Self> {
-        let single = path.is_file();
+        let single = is_file(path);
         let load = |component: Component, tokenizer: &str, padding| {
             let (tokenizer, encoder) = match single {
                 true => (Tokenizer::clip(padding)?, path.to_path_buf()),
@@ -87,6 +89,17 @@ impl PromptEncoder {
             ModelKind::Sdxl => Some(load(Component::TextEncoder2, "tokenizer_2", Some(SECOND_PADDING))?),
         };
         Self::new(first, second)
+    }
+
+    /// CLIP's own tokenizer before encoders whose every weight is random, each with its seed: one encoder for SD1.5, two
+    /// for SDXL. For measurements.
+    pub fn random(first: (TextConfig, u64), second: Option<(TextConfig, u64)>, device: &Device) -> Result<Self> {
+        let make = |(config, seed), padding| {
+            let encoder = TextEncoder::random(config, seed, Initialisation::Normal, device)?;
+            Ok::<_, ModelError>((Tokenizer::clip(padding)?, encoder))
+        };
+        let second = second.map(|second| make(second, Some(SECOND_PADDING))).transpose()?;
+        Self::new(make(first, None)?, second)
     }
 
     /// From loaded parts: one tokenizer and encoder for SD1.5, two for SDXL.

@@ -6,6 +6,7 @@
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
+use potstill_io::disk::is_file;
 use serde_json::Value as Json;
 use unicode_normalization::UnicodeNormalization;
 use unicode_normalization::char::is_combining_mark;
@@ -45,11 +46,11 @@ impl Tokenizer {
     pub fn load(folder: &Path, default_pad: Option<&str>) -> Result<Self> {
         let (vocabulary_path, merges_path) = (folder.join("vocab.json"), folder.join("merges.txt"));
         let combined = folder.join("tokenizer.json");
-        let (place, vocabulary, merges) = if vocabulary_path.is_file() && merges_path.is_file() {
+        let (place, vocabulary, merges) = if is_file(&vocabulary_path) && is_file(&merges_path) {
             let vocabulary = parse_vocabulary(&read_object(&vocabulary_path)?, &vocabulary_path)?;
             let text = read_text(&merges_path)?;
             (merges_path, vocabulary, parse_merges(&text))
-        } else if combined.is_file() {
+        } else if is_file(&combined) {
             let (vocabulary, merges) = parse_combined(&combined)?;
             (combined, vocabulary, merges)
         } else {
@@ -345,7 +346,7 @@ fn special_settings(folder: &Path) -> Result<(Option<String>, usize)> {
     let mut length = SEQUENCE_LENGTH;
     for name in ["special_tokens_map.json", "tokenizer_config.json"] {
         let path: PathBuf = folder.join(name);
-        if !path.is_file() {
+        if !is_file(&path) {
             continue;
         }
         let object = read_object(&path)?;

@@ -40,3 +40,19 @@ fn every_truncation_of_a_file_is_refused_in_words() {
         );
     }
 }
+
+#[test]
+fn mutations_start_from_packed_weights_that_are_read() {
+    let folder = tempfile::tempdir().unwrap();
+    give_to_all_readers(&sound_inputs()[3], folder.path());
+    let report = potstill_models::Checkpoint::open(&folder.path().join("text"))
+        .and_then(|checkpoint| checkpoint.report())
+        .unwrap();
+    let [encoder] = &report.components[..] else {
+        panic!("one component")
+    };
+    let dtypes: Vec<_> = encoder.dtypes.keys().copied().collect();
+    assert_eq!(dtypes, ["F8_E4M3 scaled", "INT8", "NF4"]);
+    assert_eq!(encoder.quantized.tensors, 4);
+    assert_eq!(encoder.mismatch.unexpected, [""; 0]);
+}

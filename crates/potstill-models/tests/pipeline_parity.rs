@@ -1,39 +1,28 @@
 //! Prompts and guided sampling against diffusers' SD1.5 and SDXL pipelines.
 
 mod common;
+#[path = "common/prompts.rs"]
+mod prompts;
+#[path = "common/sampling.rs"]
+mod sampling;
 
-use common::{assert_close, assert_weights, base_seed, fixture, json, randn, tensors, unet_config};
+use common::{assert_close, json, randn, tensors};
 use potstill_engine::{Device, Value};
 use potstill_models::samplers::{Sampler, SamplerKind, SamplerOptions};
 use potstill_models::{
-    Conditioning, Guidance, PredictionKind, PromptEmbeddings, PromptEncoder, Sampling, Schedule, TextConfig,
-    TextEncoder, Tokenizer, Unet, default_time_ids, sample,
+    Conditioning, Guidance, PredictionKind, PromptEmbeddings, Sampling, Schedule, default_time_ids, sample,
 };
-use serde_json::Value as Json;
+use prompts::prompt_encoder;
+use sampling::fixture_unet;
 
 /// Largest error, of the reference's scale.
 const TOLERANCE: f64 = 1e-4;
-
-/// A tokenizer and encoder of a fixture; the second pads with `!` as SDXL's does.
-fn encoder(described: &Json, pad: Option<&str>) -> (Tokenizer, TextEncoder) {
-    let folder = tempfile::tempdir().unwrap();
-    for name in ["vocab.json", "merges.txt"] {
-        let source = fixture("../../configs/demo/base/tokenizer").join(name);
-        std::fs::copy(source, folder.path().join(name)).unwrap();
-    }
-    let config = TextConfig::parse(described["config"].as_object().unwrap().clone(), "fixture").unwrap();
-    let encoder = TextEncoder::random(config, base_seed(described), common::WEIGHTS, &Device::Cpu).unwrap();
-    assert_weights(encoder.params(), described);
-    (Tokenizer::load(folder.path(), pad).unwrap(), encoder)
-}
 
 fn check(kind: &str) {
     let expected = json(&format!("pipelines/{kind}.json"));
     let reference = tensors(&format!("pipelines/{kind}.safetensors"));
     let number = |key: &str| expected[key].as_u64().unwrap() as usize;
-    let encoders = expected["encoders"].as_array().unwrap();
-    let second = encoders.get(1).map(|described| encoder(described, Some("!")));
-    let encoder = PromptEncoder::new(encoder(&encoders[0], None), second).unwrap();
+    let encoder = prompt_encoder(kind);
 
     let prompts: Vec<String> = serde_json::from_value(expected["prompts"].clone()).unwrap();
     let cond = encoder.encode(&prompts, 0).unwrap();
@@ -55,9 +44,7 @@ fn check(kind: &str) {
         }
     }
 
-    let name = expected["unet"].as_str().unwrap();
-    let seed = base_seed(&json(&format!("{name}/expected.json")));
-    let unet = Unet::random(unet_config(name), seed, common::WEIGHTS, &Device::Cpu).unwrap();
+    let unet = fixture_unet(expected["unet"].as_str().unwrap());
     let (batch, height, width) = (prompts.len(), number("height"), number("width"));
     let told = |encoded: &PromptEmbeddings| Conditioning {
         encoder_hidden_states: encoded.encoder_hidden_states.tensor().clone(),

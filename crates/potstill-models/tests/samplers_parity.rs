@@ -1,11 +1,14 @@
-//! Every sampler against diffusers' scheduler of the same name. `--nocapture` prints the table of docs/sampling.md.
+//! Every sampler against diffusers' scheduler of the same name. `--nocapture` prints the table of README.md.
 
 mod common;
+#[path = "common/sampling.rs"]
+mod sampling;
 
-use common::{assert_close, base_seed, json, numbers, randn, relative_error, tensors, unet_config, values};
-use potstill_engine::{Device, Tensor};
+use common::{assert_close, json, numbers, randn, relative_error, tensors, values};
+use potstill_engine::Tensor;
 use potstill_models::samplers::{Sampler, SamplerKind, SamplerOptions, Spacing, StepInputs};
-use potstill_models::{Conditioning, Guidance, PredictionKind, Sampling, Schedule, Unet, sample};
+use potstill_models::{Guidance, PredictionKind, Sampling, Schedule, sample};
+use sampling::{GUIDED_SHAPE, analytic, fixture_unet, guided_inputs};
 use serde_json::{Value as Json, json};
 
 /// Largest error of a trajectory's states, of their scale: f32 rounding over some steps, on both sides.
@@ -75,8 +78,7 @@ fn trajectories_are_diffusers() {
                 "{what} step {i}: {}",
                 step.timestep
             );
-            let input = sampler.input(i, &x).unwrap();
-            let prediction = input.affine(0.3, 0.1 * (step.timestep / 100.).sin()).unwrap();
+            let prediction = analytic(&sampler.input(i, &x).unwrap(), step.timestep);
             let fresh = randn(step_seed + i as u64, &[1, 4, 4, 6]);
             let inputs = StepInputs {
                 x: &x,
@@ -113,30 +115,15 @@ fn ten_guided_steps_are_diffusers() {
     let expected = json("samplers/expected.json");
     let guided = &expected["guided"];
     let reference = tensors("samplers/expected.safetensors");
-    let weights = json("unet_sd15_tiny/expected.json");
-    let unet = Unet::random(
-        unet_config("unet_sd15_tiny"),
-        base_seed(&weights),
-        common::WEIGHTS,
-        &Device::Cpu,
-    )
-    .unwrap();
-    let context = randn(guided["context_seed"].as_u64().unwrap(), &[2, 77, 48]);
-    let part = |start: usize| Conditioning {
-        encoder_hidden_states: context.narrow(0, start, 1).unwrap(),
-        text_embeds: None,
-        time_ids: None,
-    };
-    let (uncond, cond) = (part(0), part(1));
+    let unet = fixture_unet("unet_sd15_tiny");
+    let (uncond, cond, noise) = guided_inputs(guided);
     let guidance = Guidance {
         uncond: &uncond,
         scale: guided["guidance"].as_f64().unwrap(),
     };
-    let shape = [1, 4, 8, 16];
-    let noise = randn(guided["noise_seed"].as_u64().unwrap(), &shape);
     let steps = guided["steps"].as_u64().unwrap();
     let step_seed = guided["step_seed"].as_u64().unwrap();
-    let fresh: Vec<Tensor> = (0..steps).map(|i| randn(step_seed + i, &shape)).collect();
+    let fresh: Vec<Tensor> = (0..steps).map(|i| randn(step_seed + i, &GUIDED_SHAPE)).collect();
     let step_noise = Tensor::stack(&fresh, 0).unwrap();
     println!("| sampler | largest difference | of the latents' scale |\n|---|---|---|");
     for run in guided["runs"].as_array().unwrap() {

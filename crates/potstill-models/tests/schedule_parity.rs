@@ -1,11 +1,14 @@
 //! Schedules, conversions and samplers against diffusers.
 
 mod common;
+#[path = "common/sampling.rs"]
+mod sampling;
 
-use common::{assert_close, base_seed, json, numbers, randn, tensors, unet_config, values};
-use potstill_engine::{Device, Tensor, Value};
+use common::{assert_close, json, numbers, randn, tensors, values};
+use potstill_engine::{Tensor, Value};
 use potstill_models::samplers::{Sampler, SamplerKind, SamplerOptions, Spacing, StepInputs};
-use potstill_models::{Conditioning, Guidance, PredictionKind, Sampling, Schedule, Unet, add_noise, convert, sample};
+use potstill_models::{Guidance, PredictionKind, Sampling, Schedule, add_noise, convert, sample};
+use sampling::{analytic, fixture_unet, guided_inputs};
 use serde_json::{Value as Json, json};
 
 /// Largest error of a trajectory's states, of their scale: f32 rounding over some steps.
@@ -93,11 +96,7 @@ fn trajectories_are_diffusers() {
         let mut x = (&noise * sampler.init_noise_sigma()).unwrap();
         let mut states = Vec::new();
         for (i, &t) in timesteps.iter().enumerate() {
-            let prediction = sampler
-                .input(i, &x)
-                .unwrap()
-                .affine(0.3, 0.1 * (t / 100.).sin())
-                .unwrap();
+            let prediction = analytic(&sampler.input(i, &x).unwrap(), t);
             let inputs = StepInputs {
                 x: &x,
                 prediction: &prediction,
@@ -126,22 +125,8 @@ fn guided_sampling_is_diffusers() {
     let expected = json("schedules/expected.json");
     let guided = &expected["guided"];
     let reference = tensors("schedules/expected.safetensors");
-    let weights = json("unet_sd15_tiny/expected.json");
-    let unet = Unet::random(
-        unet_config("unet_sd15_tiny"),
-        base_seed(&weights),
-        common::WEIGHTS,
-        &Device::Cpu,
-    )
-    .unwrap();
-    let context = randn(guided["context_seed"].as_u64().unwrap(), &[2, 77, 48]);
-    let part = |start: usize| Conditioning {
-        encoder_hidden_states: context.narrow(0, start, 1).unwrap(),
-        text_embeds: None,
-        time_ids: None,
-    };
-    let (uncond, cond) = (part(0), part(1));
-    let noise = randn(guided["noise_seed"].as_u64().unwrap(), &[1, 4, 8, 16]);
+    let unet = fixture_unet("unet_sd15_tiny");
+    let (uncond, cond, noise) = guided_inputs(guided);
     for name in ["ddim", "euler"] {
         let options = SamplerOptions::new(SamplerKind::from_name(name).unwrap(), 5);
         let sampler = Sampler::new(&schedule(json!({})), &options).unwrap();

@@ -7,6 +7,7 @@ mod stored;
 mod tiny;
 
 use std::collections::BTreeMap;
+use std::fs;
 use std::path::{Path, PathBuf};
 
 use common::values;
@@ -32,6 +33,7 @@ fn keep(layout: Layout) -> ConvertOptions<'static> {
         allow: &[],
         vae: None,
         edit: None,
+        quantize: None,
     }
 }
 
@@ -441,6 +443,12 @@ fn marks_of_velocity_and_of_the_schedules_end() {
     assert_eq!(schedule(&case.changed(&epsilon)), (PredictionKind::Epsilon, false));
     convert(&case.file(), &case.path("back"), &keep(Layout::Folder)).unwrap();
     assert_eq!(schedule(&case.path("back")), (PredictionKind::V, true));
+    // kohya's trainers say it in the metadata.
+    let kohya = ["modelspec.prediction_type", "ss_zero_terminal_snr"].map(String::from);
+    let kohya: BTreeMap<String, String> = kohya.into_iter().zip(["v", "True"].map(String::from)).collect();
+    let path = case.path("kohya.safetensors");
+    stored::write(&path, &epsilon, &kohya);
+    assert_eq!(schedule(&path), (PredictionKind::V, true));
     // SD1.5 files have no marks; metadata says it.
     let case = Case::new(ModelKind::Sd15, velocity);
     assert!(!case.tensors().contains_key("v_pred"));
@@ -668,6 +676,17 @@ fn other_families_are_refused_by_name() {
             .to_string()
             .contains("FluxPipeline")
     );
+    // Stable Diffusion 3's folder has text encoders and a VAE that look like SDXL's.
+    std::fs::remove_dir_all(case.path("model/unet")).unwrap();
+    let index = r#"{"_class_name": "StableDiffusion3Pipeline"}"#;
+    std::fs::write(case.path("model/model_index.json"), index).unwrap();
+    for refused in [
+        Checkpoint::open(&case.path("model")).err(),
+        Model::open(&case.path("model")).err(),
+    ] {
+        let error = refused.expect("refused").to_string();
+        assert!(error.contains("Stable Diffusion 3"), "{error}");
+    }
 }
 
 #[test]
@@ -687,6 +706,7 @@ fn digests_and_titles_are_in_the_metadata() {
     assert_eq!(metadata["modelspec.resolution"], "1024x1024");
     // Entries of others, and the scale that diffusers has no place for, outlive the way through a folder.
     let mut tensors = case.tensors();
+    assert_eq!(tensors[&format!("{SECOND}logit_scale")].dtype, Dtype::F16);
     tensors.insert(format!("{SECOND}logit_scale"), Stored::f32(&[], &[4.25]));
     let mut metadata = metadata;
     metadata.insert("modelspec.author".into(), "somebody".into());
@@ -701,5 +721,27 @@ fn digests_and_titles_are_in_the_metadata() {
         ("somebody", "A name")
     );
     let scale = &stored::read(&case.path("again.safetensors"))[&format!("{SECOND}logit_scale")];
-    assert_eq!(scale.dtype.to_f32(&scale.bytes).unwrap(), [4.25]);
+    assert_eq!(scale, &Stored::f32(&[], &[4.25]), "with its dtype");
+    // Folders of versions that did not write the dtype keep the scale; what is no number is an error.
+    let index = case.path("back").join("model_index.json");
+    let text = fs::read_to_string(&index).unwrap();
+    let kept: Json = serde_json::from_str(&text).unwrap();
+    let mut older = kept.clone();
+    older["_potstill_metadata"]
+        .as_object_mut()
+        .unwrap()
+        .remove("logit_scale_dtype")
+        .unwrap();
+    fs::write(&index, older.to_string()).unwrap();
+    convert(&case.path("back"), &case.path("older.safetensors"), &keep(Layout::File)).unwrap();
+    let scale = &stored::read(&case.path("older.safetensors"))[&format!("{SECOND}logit_scale")];
+    assert_eq!(
+        (scale.dtype, &scale.bytes[..]),
+        (Dtype::F16, &[0x40, 0x44][..]),
+        "the dtype of the encoder's last norm"
+    );
+    older["_potstill_metadata"]["logit_scale"] = "four".into();
+    fs::write(&index, older.to_string()).unwrap();
+    let error = convert(&case.path("back"), &case.path("none.safetensors"), &keep(Layout::File)).err();
+    assert!(error.unwrap().to_string().contains("which is no number"));
 }

@@ -7,12 +7,14 @@ use std::collections::HashMap;
 use common::{
     assert_close, assert_weights, base_seed, json, numbers, randn, randn_values, tensors, unet_config, values,
 };
-use potstill_engine::{Device, Gradients, Tensor, Value, backward};
-use potstill_models::{ForwardOptions, Unet, UnetInputs};
+use potstill_engine::{DType, Device, Gradients, Tensor, Value, backward};
+use potstill_models::{ForwardOptions, Precision, Unet, UnetInputs};
 use serde_json::Value as Json;
 
 /// Largest error of a prediction, of the reference's scale.
 const PREDICTION_TOLERANCE: f64 = 1e-4;
+/// Largest error in bf16 over that of torch in bf16, which rounds activations too.
+const BF16_TOLERANCE: f64 = 1.5;
 /// Largest ‖Δ‖ of a gradient over max(‖reference‖, 1e-3 of the median norm).
 const GRADIENT_TOLERANCE: f64 = 1e-3;
 const MODELS: [&str; 2] = ["unet_sd15_tiny", "unet_sdxl_tiny"];
@@ -25,9 +27,15 @@ struct Fixture {
 
 impl Fixture {
     fn load(name: &str) -> Self {
+        let fixture = Self::load_in(name, Precision::F32);
+        assert_weights(fixture.unet.params(), &fixture.expected);
+        fixture
+    }
+
+    fn load_in(name: &str, precision: Precision) -> Self {
         let expected = json(&format!("{name}/expected.json"));
-        let unet = Unet::random(unet_config(name), base_seed(&expected), common::WEIGHTS, &Device::Cpu).unwrap();
-        assert_weights(unet.params(), &expected);
+        let (config, seed) = (unet_config(name), base_seed(&expected));
+        let unet = Unet::random_in(config, seed, common::WEIGHTS, precision, &Device::Cpu).unwrap();
         Self {
             tensors: tensors(&format!("{name}/expected.safetensors")),
             unet,
@@ -256,4 +264,65 @@ fn inputs_that_do_not_fit_are_errors_naming_them() {
     ] {
         assert!(message.starts_with(named), "{message}");
     }
+}
+
+#[test]
+fn bf16_is_about_as_far_from_f32_as_torch_is() {
+    let torch = json("bf16/expected.json");
+    for name in MODELS {
+        let fixture = Fixture::load_in(name, Precision::Bf16);
+        let of_dtype = |dtype| fixture.unet.params().iter().filter(|p| p.dtype() == dtype).count();
+        assert!(of_dtype(DType::BF16) > 100 && of_dtype(DType::F32) > 100);
+        for case in fixture.cases() {
+            let label = case["name"].as_str().expect("a name");
+            let Run {
+                prediction,
+                inputs,
+                gradients,
+                ..
+            } = run(&fixture, case, &ForwardOptions::default());
+            let mut found = vec![("prediction".to_string(), prediction)];
+            found.extend(inputs.iter().map(|(input, value)| {
+                let gradient = gradients.get(value).expect("of an input").clone();
+                (format!("grad.{input}"), gradient)
+            }));
+            let reference = torch["errors"][name][label].as_object().expect("errors");
+            assert_eq!(found.len(), reference.len());
+            for (key, found) in found {
+                let (found, wanted) = (values(&found), values(&fixture.tensors[&format!("{label}.{key}")]));
+                let square = |v: f32| f64::from(v).powi(2);
+                let off: f64 = found.iter().zip(&wanted).map(|(a, b)| square(a - b)).sum();
+                let error = (off / wanted.iter().map(|&b| square(b)).sum::<f64>()).sqrt();
+                let torch = reference[&key].as_f64().expect("an error");
+                println!(
+                    "{name} {label} {key}: {error:.5}, torch {torch:.5}: {:.2}",
+                    error / torch
+                );
+                assert!(
+                    error < BF16_TOLERANCE * torch,
+                    "{name} {label} {key}: {error}, torch's is {torch}"
+                );
+            }
+        }
+    }
+}
+
+#[test]
+fn weights_in_bf16_are_not_trained() {
+    let fixture = Fixture::load_in(MODELS[0], Precision::Bf16);
+    fixture.unet.params().set_trainable(|name| name == "conv_in.weight");
+    let error = forward_error(&fixture);
+    assert!(error.contains("conv2d") && error.contains("frozen"), "{error}");
+}
+
+fn forward_error(fixture: &Fixture) -> String {
+    let inputs = UnetInputs {
+        sample: Value::constant(randn(1, &[1, 4, 16, 16])),
+        timestep: &[1.],
+        encoder_hidden_states: Value::constant(randn(2, &[1, 77, fixture.unet.config().cross_attention_dim])),
+        text_embeds: None,
+        time_ids: None,
+    };
+    let result = fixture.unet.forward(&inputs, &ForwardOptions::default());
+    result.expect_err("refused").to_string()
 }

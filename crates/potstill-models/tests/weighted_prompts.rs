@@ -1,31 +1,15 @@
 //! Long, weighted and embedding prompts against what the plain encoding gives for their parts.
 
 mod common;
+#[path = "common/prompts.rs"]
+mod prompts;
 
 use std::collections::HashMap;
 
-use common::{base_seed, fixture, json, values};
-use potstill_engine::{Device, Tensor};
-use potstill_models::{PromptEmbeddings, PromptEncoder, TextConfig, TextEncoder, Tokenizer};
-use serde_json::Value as Json;
-
-fn part(described: &Json, pad: Option<&str>) -> (Tokenizer, TextEncoder) {
-    let folder = tempfile::tempdir().unwrap();
-    for name in ["vocab.json", "merges.txt"] {
-        let source = fixture("../../configs/demo/base/tokenizer").join(name);
-        std::fs::copy(source, folder.path().join(name)).unwrap();
-    }
-    let config = TextConfig::parse(described["config"].as_object().unwrap().clone(), "fixture").unwrap();
-    let encoder = TextEncoder::random(config, base_seed(described), common::WEIGHTS, &Device::Cpu).unwrap();
-    (Tokenizer::load(folder.path(), pad).unwrap(), encoder)
-}
-
-fn encoder(kind: &str) -> PromptEncoder {
-    let expected = json(&format!("pipelines/{kind}.json"));
-    let encoders = expected["encoders"].as_array().unwrap();
-    let second = encoders.get(1).map(|described| part(described, Some("!")));
-    PromptEncoder::new(part(&encoders[0], None), second).unwrap()
-}
+use common::values;
+use potstill_engine::Tensor;
+use potstill_models::PromptEmbeddings;
+use prompts::prompt_encoder;
 
 fn states(encoded: &PromptEmbeddings) -> Tensor {
     encoded.encoder_hidden_states.tensor().clone()
@@ -44,7 +28,7 @@ fn assert_near(what: &str, found: &Tensor, wanted: &Tensor, tolerance: f32) {
 #[test]
 fn a_short_prompt_without_weights_is_encoded_as_ever() {
     for kind in ["sd15", "sdxl"] {
-        let encoder = encoder(kind);
+        let encoder = prompt_encoder(kind);
         for prompt in ["", "a photo of a dog", r"It's 3 dogs \(small\), and more"] {
             let plain = encoder.encode(&[prompt.replace('\\', "")], 1).unwrap();
             let weighted = encoder.encode_weighted(prompt, 1, None).unwrap();
@@ -60,7 +44,7 @@ fn a_short_prompt_without_weights_is_encoded_as_ever() {
 
 #[test]
 fn what_is_written_is_no_padding() {
-    let encoder = encoder("sdxl");
+    let encoder = prompt_encoder("sdxl");
     let [plain, weighted] =
         [encoder.encode(&["wow!"], 0), encoder.encode_weighted("wow!", 0, None)].map(Result::unwrap);
     assert_eq!(weighted.token_ids, plain.token_ids);
@@ -73,7 +57,7 @@ fn what_is_written_is_no_padding() {
 #[test]
 fn a_weight_moves_a_token_from_the_empty_prompt() {
     for kind in ["sd15", "sdxl"] {
-        let encoder = encoder(kind);
+        let encoder = prompt_encoder(kind);
         let plain = states(&encoder.encode(&["a photo of a dog"], 0).unwrap());
         let empty = states(&encoder.encode(&[""], 0).unwrap());
         let photo = encoder.encode(&["a photo"], 0).unwrap().token_ids[0].clone();
@@ -95,7 +79,7 @@ fn a_weight_moves_a_token_from_the_empty_prompt() {
 #[test]
 fn a_long_prompt_goes_on_in_another_sequence() {
     for kind in ["sd15", "sdxl"] {
-        let encoder = encoder(kind);
+        let encoder = prompt_encoder(kind);
         // "a" is one token; 75 of them fill a sequence.
         assert_eq!(
             encoder.encode(&["a"], 0).unwrap().token_ids[0][2],
@@ -119,14 +103,18 @@ fn a_long_prompt_goes_on_in_another_sequence() {
             .unwrap();
         assert_eq!(moved.token_ids[1][..3], second.token_ids[0][..3]);
     }
-    assert!(encoder("sd15").encode_weighted(&"a ".repeat(9000), 0, None).is_err());
+    assert!(
+        prompt_encoder("sd15")
+            .encode_weighted(&"a ".repeat(9000), 0, None)
+            .is_err()
+    );
 }
 
 #[test]
 fn an_embedding_stands_for_its_vectors() {
     let folder = tempfile::tempdir().unwrap();
     for (kind, names) in [("sd15", vec!["emb_params"]), ("sdxl", vec!["clip_l", "clip_g"])] {
-        let encoder = encoder(kind);
+        let encoder = prompt_encoder(kind);
         // The vector of a word's own token: the word itself, under another name.
         let id = encoder.encode(&["a"], 0).unwrap().token_ids[0][1] as usize;
         let vectors: HashMap<String, Tensor> = encoder
@@ -145,12 +133,12 @@ fn an_embedding_stands_for_its_vectors() {
         let written = encoder.encode_weighted("photo of a , dog", 0, None).unwrap();
         assert_near(kind, &states(&named), &states(&written), 1e-6);
     }
-    let error = encoder("sdxl")
+    let error = prompt_encoder("sdxl")
         .encode_weighted("embedding:sd15", 0, Some(folder.path()))
         .err()
         .unwrap();
     assert!(error.to_string().contains("sd15.safetensors"), "{error}");
-    let error = encoder("sd15")
+    let error = prompt_encoder("sd15")
         .encode_weighted("embedding:sd15", 0, None)
         .err()
         .unwrap();

@@ -8,6 +8,7 @@ use super::kinds::Component;
 use super::opened::{Checkpoint, Layout};
 use super::own_tokenizer::lost_tokenizers;
 use super::part::Part;
+use super::quantize::{Quantize, QuantizedComponent, Quantizer};
 use super::write::{write_folder, write_single};
 use crate::error::{ModelError, Result};
 
@@ -26,6 +27,8 @@ pub struct ConvertOptions<'a> {
     pub vae: Option<&'a Checkpoint>,
     /// What changes weights on their way.
     pub edit: Option<&'a dyn WeightEdit>,
+    /// What of the result is to be in fewer bits.
+    pub quantize: Option<Quantize<'a>>,
 }
 
 /// Changes weights on their way into a converted checkpoint.
@@ -39,7 +42,7 @@ pub trait WeightEdit {
 }
 
 /// What [`convert_checkpoint`] has written.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Converted {
     /// The files, in the order in which they were written.
     pub files: Vec<PathBuf>,
@@ -47,6 +50,8 @@ pub struct Converted {
     pub left_out: Vec<String>,
     /// Components of which the target has none because the source has none.
     pub absent: Vec<Component>,
+    /// What was quantized.
+    pub quantized: Vec<QuantizedComponent>,
 }
 
 /// Called before each tensor with the bytes written so far and in all; an error ends the conversion, leaving nothing.
@@ -59,13 +64,15 @@ pub(super) struct Job<'a> {
     pub(super) dtype: Option<Dtype>,
     pub(super) title: String,
     pub(super) edit: Option<&'a dyn WeightEdit>,
+    pub(super) quantizer: Option<&'a Quantizer<'a>>,
 }
 
 /// Writes `source` to `target`, which must not exist. It appears whole or not at all.
 ///
 /// # Errors
 /// [`ModelError::Keys`] with every key of the source that is missing, of another shape or dtype, or unexpected and not
-/// allowed; [`ModelError::File`] when the target exists, or a file would lose a tokenizer that is not CLIP's.
+/// allowed; [`ModelError::File`] when the target exists, or a file would lose a tokenizer that is not CLIP's;
+/// [`ModelError::Input`] for codes that the layout or a component has no place for.
 pub fn convert_checkpoint(
     source: &Checkpoint,
     target: &Path,
@@ -100,11 +107,16 @@ pub fn convert_checkpoint(
         parts.push(vae);
         parts.sort_by_key(|part| part.component);
     }
+    let quantizer = options
+        .quantize
+        .map(|request| Quantizer::new(request, source, options.layout))
+        .transpose()?;
     let job = Job {
         source,
         dtype: options.dtype,
         title: title(source, options),
         edit: options.edit,
+        quantizer: quantizer.as_ref(),
         parts,
     };
     let files = match options.layout {
@@ -123,6 +135,7 @@ pub fn convert_checkpoint(
         files,
         left_out,
         absent: wanted.iter().filter(has).copied().collect(),
+        quantized: quantizer.as_ref().map(Quantizer::report).unwrap_or_default(),
     })
 }
 

@@ -50,6 +50,11 @@ fn component(report: &ComponentReport) -> Json {
     set("parameters", json!(report.parameters));
     set("bytes", json!(report.bytes));
     set("dtypes", json!(report.dtypes));
+    let quantized = &report.quantized;
+    set(
+        "quantized",
+        json!({"tensors": quantized.tensors, "parameters": quantized.parameters, "bytes": quantized.bytes}),
+    );
     set("unused", report.unused.iter().map(unused).collect());
     let KeyMismatch {
         missing,

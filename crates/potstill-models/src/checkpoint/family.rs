@@ -2,6 +2,7 @@
 
 use potstill_io::TensorInfo;
 
+use super::coded::{ROW_SCALES, STATE};
 use crate::error::{ModelError, Result};
 use crate::unet::UnetConfig;
 
@@ -14,15 +15,13 @@ const DENOISERS: [(&str, &str); 18] = [
         "joint_blocks.0.context_block.adaLN_modulation.1.bias",
         "Stable Diffusion 3",
     ),
-    (
-        "transformer_blocks.0.norm1_context.linear.weight",
-        "Stable Diffusion 3 or Flux",
-    ),
     ("double_blocks.0.img_attn.qkv.weight", "Flux (or a relative of it)"),
     (
         "single_transformer_blocks.0.attn.to_q.weight",
         "Flux (or a relative of it)",
     ),
+    // Flux has this as well: what is Flux has been found above.
+    ("transformer_blocks.0.norm1_context.linear.weight", "Stable Diffusion 3"),
     ("double_layers.0.attn.w1q.weight", "AuraFlow"),
     ("cap_embedder.0.weight", "Lumina"),
     ("adaln_single.linear.weight", "PixArt"),
@@ -93,15 +92,24 @@ pub(super) fn refuse_others(tensors: &[TensorInfo], place: &str) -> Result<()> {
     if !tensors.is_empty() && tensors.iter().all(|t| ["clip_l", "clip_g"].contains(&t.name.as_str())) {
         return refused("a textual-inversion embedding");
     }
+    // A folder's configuration has the sizes that packed weights do not show.
+    if tensors
+        .iter()
+        .any(|t| t.name.contains(STATE) || t.name.ends_with(ROW_SCALES))
+    {
+        return refused(
+            "a single file of weights that bitsandbytes quantized, which are read from diffusers folders: convert the original file",
+        );
+    }
     Ok(())
 }
 
 /// Refuses a UNet of the right build for another task.
 pub(crate) fn refuse_relatives(config: &UnetConfig, place: &str) -> Result<()> {
-    let base = if config.text_time.is_some() {
-        "SDXL"
-    } else {
-        "SD1.5 or SD2"
+    let base = match (config.text_time.is_some(), config.cross_attention_dim) {
+        (true, _) => "SDXL",
+        (false, 1024) => "SD2",
+        (false, _) => "SD1.5",
     };
     let what = match (config.in_channels, config.cross_attention_dim) {
         (9, _) => format!("an inpainting model ({base}): its UNet takes 9 channels"),

@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
+use potstill_io::disk::{is_dir, is_file};
 use serde_json::Value as Json;
 
 use super::weights::{KeyRules, Weights};
@@ -26,14 +27,14 @@ pub(crate) struct ComponentFolder {
 impl ComponentFolder {
     /// Finds the files; nothing is read but a sharded checkpoint's index.
     pub(crate) fn open(folder: &Path) -> Result<Self> {
-        if !folder.is_dir() {
+        if !is_dir(folder) {
             return Err(ModelError::file(
                 folder,
                 "is not a folder; a diffusers model has one for each component",
             ));
         }
         let config = folder.join("config.json");
-        if !config.is_file() {
+        if !is_file(&config) {
             return Err(ModelError::file(
                 config,
                 "does not exist; copy it from the model that the weights belong to",
@@ -65,18 +66,18 @@ fn weight_files(folder: &Path) -> Result<Vec<PathBuf>> {
     for stem in STEMS {
         for variant in VARIANTS {
             let whole = folder.join(format!("{stem}{variant}.safetensors"));
-            if whole.is_file() {
+            if is_file(&whole) {
                 return Ok(vec![whole]);
             }
             let index = folder.join(format!("{stem}.safetensors.index{variant}.json"));
-            if index.is_file() {
+            if is_file(&index) {
                 return shards(folder, &index);
             }
         }
     }
     let pickled = ["diffusion_pytorch_model.bin", "pytorch_model.bin"]
         .iter()
-        .any(|name| folder.join(name).is_file());
+        .any(|name| is_file(&folder.join(name)));
     let reason = match pickled {
         true => "has weights in pickle (.bin) only, which are not read: save the model with safe_serialization=True",
         false => "has no weights: expected diffusion_pytorch_model.safetensors or model.safetensors, or their index",
@@ -114,7 +115,7 @@ fn shards(folder: &Path, index: &Path) -> Result<Vec<PathBuf>> {
     names
         .into_iter()
         .map(|name| match folder.join(name) {
-            path if path.is_file() => Ok(path),
+            path if is_file(&path) => Ok(path),
             path => Err(ModelError::file(
                 path,
                 format!("does not exist, but {} names it", index.display()),

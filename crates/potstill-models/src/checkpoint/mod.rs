@@ -4,6 +4,7 @@
 //! whichever shape. [`names`] has the one table of names that reading and writing share; [`shapes`] finds the
 //! configuration of files that have none; [`family`] names what is not read.
 
+mod coded;
 mod config;
 mod convert;
 mod document;
@@ -14,6 +15,7 @@ mod names;
 mod opened;
 mod own_tokenizer;
 mod part;
+mod quantize;
 mod report;
 mod scheduler;
 mod shapes;
@@ -29,10 +31,13 @@ pub(crate) use family::refuse_relatives;
 pub use kinds::{Component, Dialect};
 pub(crate) use opened::not_a_model;
 pub use opened::{Checkpoint, CheckpointReport, Layout};
+pub(crate) use own_tokenizer::{tokenizer_files, tokenizer_name};
 pub(crate) use part::Part;
-pub use report::{ComponentReport, Conversions};
+pub use quantize::{QuantFormat, Quantize, QuantizedComponent};
+pub use report::{ComponentReport, Conversions, Quantized};
 pub(crate) use single::open_file;
 pub use sites::Site;
 pub use sort::UnusedKey;
+pub use weights::hold_weights_up_to;
 pub(crate) use weights::{KeyRules, Weights};
 pub(crate) use write::write_params;

@@ -3,7 +3,8 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use potstill_io::SafetensorsFile;
+use potstill_io::disk::is_dir;
+use potstill_io::{Dtype, SafetensorsFile};
 use serde_json::{Map, Value as Json};
 
 use super::config::ComponentConfig;
@@ -47,8 +48,9 @@ pub struct Checkpoint {
     pub(super) scheduler: Map<String, Json>,
     /// Metadata of a single file; of a folder, what potstill keeps of it in `model_index.json`.
     pub(super) metadata: BTreeMap<String, String>,
-    /// OpenCLIP's scale of comparisons, which diffusers has no place for.
-    pub(super) logit_scale: Option<f32>,
+    /// OpenCLIP's scale of comparisons, which diffusers has no place for, and its dtype, which
+    /// folders written by early versions do not say.
+    pub(super) logit_scale: Option<(f32, Option<Dtype>)>,
     unused: Vec<UnusedKey>,
     unexpected: Vec<String>,
 }
@@ -132,13 +134,14 @@ impl Checkpoint {
     }
 
     fn of_folder(path: &Path) -> Result<Self> {
+        refuse_other_pipelines(path)?;
         let mut parts = Vec::new();
         if path.join("config.json").is_file() {
             parts.push(Part::in_folder(path, component_of(path)?)?);
         }
         for component in Component::ALL {
             let folder = path.join(component.name());
-            if folder.is_dir() {
+            if is_dir(&folder) {
                 parts.push(Part::in_folder(&folder, component)?);
             }
         }
@@ -163,7 +166,18 @@ impl Checkpoint {
             true => kept_metadata(&read_object(&index)?),
             false => BTreeMap::new(),
         };
-        let logit_scale = metadata.remove(KEPT_LOGIT_SCALE).and_then(|text| text.parse().ok());
+        let dtype = metadata
+            .remove(KEPT_LOGIT_SCALE_DTYPE)
+            .and_then(|name| Dtype::from_name(&name));
+        let scale = metadata.remove(KEPT_LOGIT_SCALE).map(|text| {
+            text.parse().map_err(|_| {
+                ModelError::file(
+                    &index,
+                    format!("{KEPT_METADATA}.{KEPT_LOGIT_SCALE} is {text:?}, which is no number"),
+                )
+            })
+        });
+        let logit_scale = scale.transpose()?.map(|scale| (scale, dtype));
         Ok(Self {
             path: path.to_path_buf(),
             layout: Layout::Folder,
@@ -227,14 +241,16 @@ pub(super) const KEPT_METADATA: &str = "_potstill_metadata";
 
 /// Where it keeps [`Checkpoint::logit_scale`].
 pub(super) const KEPT_LOGIT_SCALE: &str = "logit_scale";
+/// And its dtype.
+pub(super) const KEPT_LOGIT_SCALE_DTYPE: &str = "logit_scale_dtype";
 /// The scale's key in single files.
 pub(super) const LOGIT_SCALE_KEY: &str = "conditioner.embedders.1.model.logit_scale";
 
 /// A tensor of one number.
-fn scalar(file: &SafetensorsFile, key: &str) -> Option<f32> {
+fn scalar(file: &SafetensorsFile, key: &str) -> Option<(f32, Option<Dtype>)> {
     let view = file.tensor(key).ok()?;
     match view.to_f32().ok()?[..] {
-        [value] => Some(value),
+        [value] => Some((value, Some(view.dtype))),
         _ => None,
     }
 }
@@ -270,21 +286,35 @@ fn component_of(folder: &Path) -> Result<Component> {
     }
 }
 
-/// A folder without a component: another pipeline by name, or nothing of the kind.
+/// A folder without a UNet: another pipeline by name, or nothing of the kind.
 pub(crate) fn not_a_model(folder: &Path) -> ModelError {
-    if !folder.exists() {
+    if !is_dir(folder) {
         return ModelError::file(folder, "does not exist");
+    }
+    match refuse_other_pipelines(folder) {
+        Err(error) => error,
+        Ok(()) => ModelError::file(folder, "is not a diffusers model: it has no unet/config.json"),
+    }
+}
+
+/// Refuses a folder without a UNet whose index names another pipeline: its VAE and text encoders may look like ours.
+/// Where there is a UNet, its configuration decides: pipelines have many names.
+fn refuse_other_pipelines(folder: &Path) -> Result<()> {
+    if is_dir(&folder.join("unet")) {
+        return Ok(());
     }
     let index = read_object(&folder.join("model_index.json")).ok();
     match index.as_ref().and_then(|i| i.get("_class_name")).and_then(Json::as_str) {
         Some(class)
             if !class.starts_with("StableDiffusionPipeline") && !class.starts_with("StableDiffusionXLPipeline") =>
         {
-            ModelError::Unsupported {
-                place: folder.display().to_string(),
-                what: format!("a {class}"),
-            }
+            let place = folder.display().to_string();
+            let what = match class {
+                "StableDiffusion3Pipeline" => format!("Stable Diffusion 3 ({class})"),
+                _ => format!("a {class}"),
+            };
+            Err(ModelError::Unsupported { place, what })
         }
-        _ => ModelError::file(folder, "is not a diffusers model: it has no unet/config.json"),
+        _ => Ok(()),
     }
 }

@@ -1,5 +1,9 @@
 //! Tokenizers, which single files have no place for: their readers take CLIP's.
 
+use std::path::{Path, PathBuf};
+
+use potstill_io::disk::is_file;
+
 use super::convert::Job;
 use super::kinds::Component;
 use super::opened::Layout;
@@ -7,8 +11,26 @@ use crate::error::{ModelError, Result};
 use crate::prompt::SECOND_PADDING;
 use crate::tokenizer::Tokenizer;
 
+/// Files of a tokenizer.
+const TOKENIZER_FILES: [&str; 5] = [
+    "merges.txt",
+    "special_tokens_map.json",
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "vocab.json",
+];
+
+/// The files of the tokenizer in a folder, those that are there of all that are looked at.
+pub(crate) fn tokenizer_files(folder: &Path) -> Vec<PathBuf> {
+    TOKENIZER_FILES
+        .map(|name| folder.join(name))
+        .into_iter()
+        .filter(|path| is_file(path))
+        .collect()
+}
+
 /// The folder of a text encoder's tokenizer.
-pub(super) fn tokenizer_name(component: Component) -> &'static str {
+pub(crate) fn tokenizer_name(component: Component) -> &'static str {
     match component {
         Component::TextEncoder2 => "tokenizer_2",
         _ => "tokenizer",

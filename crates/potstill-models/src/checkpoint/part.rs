@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
+use potstill_io::disk::is_file;
 use serde_json::{Map, Value as Json};
 
 use super::config::ComponentConfig;
@@ -38,10 +39,10 @@ impl Part {
     /// [`Part::open`], where `kind` is the family that a VAE's file without a UNet is meant for.
     pub(crate) fn open_as(path: &Path, component: Component, kind: Option<ModelKind>) -> Result<Self> {
         let path = match path.parent() {
-            Some(model) if model.is_file() && path.ends_with(component.name()) => model,
+            Some(model) if is_file(model) && path.ends_with(component.name()) => model,
             _ => path,
         };
-        if !path.is_file() {
+        if !is_file(path) {
             return Self::in_folder(path, component);
         }
         open_file_as(path, kind)?.take(component)?.ok_or_else(|| {

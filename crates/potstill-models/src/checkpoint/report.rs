@@ -29,6 +29,8 @@ pub struct ComponentReport {
     pub bytes: u64,
     /// Number of parameter tensors by dtype.
     pub dtypes: BTreeMap<&'static str, usize>,
+    /// What of all this is quantized.
+    pub quantized: Quantized,
     /// Keys that are known and not used.
     pub unused: Vec<UnusedKey>,
     /// What does not fit.
@@ -48,6 +50,17 @@ pub struct Conversions {
     pub split: usize,
 }
 
+/// Parameters that are kept in codes.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Quantized {
+    /// Number of tensors.
+    pub tensors: usize,
+    /// Number of values in them.
+    pub parameters: u64,
+    /// Bytes of their codes and scales.
+    pub bytes: u64,
+}
+
 impl ComponentReport {
     /// Compares what a component asks for with what is there.
     pub(super) fn new(part: &Part) -> Result<Self> {
@@ -61,6 +74,7 @@ impl ComponentReport {
             parameters: 0,
             bytes: 0,
             dtypes: BTreeMap::new(),
+            quantized: Quantized::default(),
             unused: part.unused.clone(),
             mismatch: KeyMismatch::default(),
         };
@@ -70,26 +84,40 @@ impl ComponentReport {
                 report.mismatch.missing.push(weights.label(name));
                 continue;
             };
-            if !weights.fits(view.shape, shape, place.storage) {
-                let entry = (place.key.clone(), shape.clone(), view.shape.to_vec());
+            let found = place.shape(view);
+            if !weights.fits(place, view, shape) {
+                let entry = (place.key.clone(), shape.clone(), found.to_vec());
                 report.mismatch.misshapen.push(entry);
                 continue;
             }
-            if !view.dtype.is_float() {
+            if !place.dtype(view).is_float() {
                 report.mismatch.wrong_dtype.push((place.key.clone(), view.dtype.name()));
                 continue;
             }
             let count: usize = shape.iter().product();
             report.matched += 1;
             report.parameters += count as u64;
-            report.bytes += (count * view.dtype.size()) as u64;
-            *report.dtypes.entry(view.dtype.name()).or_default() += 1;
+            let (dtype, bytes) = match &place.coding {
+                None => (view.dtype.name(), (count * view.dtype.size()) as u64),
+                Some(coding) => {
+                    let bytes = match place.storage {
+                        Storage::Third(_) => coding.bytes / 3,
+                        _ => coding.bytes,
+                    };
+                    report.quantized.tensors += 1;
+                    report.quantized.parameters += count as u64;
+                    report.quantized.bytes += bytes;
+                    (coding.name(), bytes)
+                }
+            };
+            report.bytes += bytes;
+            *report.dtypes.entry(dtype).or_default() += 1;
             let converted = &mut report.converted;
             converted.renamed += usize::from(place.key != *name);
             match place.storage {
                 Storage::Third(_) => converted.split += 1,
                 Storage::Transposed => converted.transposed += 1,
-                Storage::Same | Storage::Squeezed => converted.squeezed += usize::from(view.shape.len() != shape.len()),
+                Storage::Same | Storage::Squeezed => converted.squeezed += usize::from(found.len() != shape.len()),
             }
         }
         let wanted: std::collections::HashSet<&str> = wanted.iter().map(|(name, _)| name.as_str()).collect();

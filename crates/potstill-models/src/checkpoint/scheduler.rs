@@ -9,6 +9,9 @@ use crate::model::ModelKind;
 /// Metadata in which training programs state the prediction type: `epsilon` or `v`.
 pub(super) const PREDICTION_METADATA: &str = "modelspec.prediction_type";
 
+/// Metadata in which kohya's trainers state that the schedule ends at pure noise: `True` or `False`.
+const ZERO_TERMINAL_SNR_METADATA: &str = "ss_zero_terminal_snr";
+
 /// What marks a file's schedule, besides its family.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(super) struct Marks {
@@ -21,10 +24,14 @@ pub(super) struct Marks {
 impl Marks {
     /// From marker tensors and metadata.
     pub(super) fn new(v_prediction: bool, zero_terminal_snr: bool, metadata: &BTreeMap<String, String>) -> Self {
-        let stated = metadata.get(PREDICTION_METADATA).map(String::as_str);
+        let stated = |key: &str| metadata.get(key).map(String::as_str);
+        let v_prediction = v_prediction || matches!(stated(PREDICTION_METADATA), Some("v" | "v_prediction"));
+        let zero_terminal_snr = zero_terminal_snr || stated(ZERO_TERMINAL_SNR_METADATA) == Some("True");
         Self {
-            v_prediction: v_prediction || matches!(stated, Some("v" | "v_prediction")),
-            zero_terminal_snr,
+            v_prediction,
+            // Pure noise says nothing of the picture to a model that predicts noise: as in ComfyUI, the mark counts for
+            // velocities alone.
+            zero_terminal_snr: v_prediction && zero_terminal_snr,
         }
     }
 
@@ -61,5 +68,29 @@ pub(super) fn scheduler_config(kind: ModelKind, marks: Marks) -> Map<String, Jso
     match config {
         Json::Object(map) => map,
         _ => unreachable!("the literal above is an object"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn metadata_say_what_marks_say() {
+        let marks = |v, end, entries: &[(&str, &str)]| {
+            let metadata = entries.iter().map(|(k, v)| (k.to_string(), v.to_string())).collect();
+            let marks = Marks::new(v, end, &metadata);
+            (marks.v_prediction, marks.zero_terminal_snr)
+        };
+        let (v, kohya) = (("modelspec.prediction_type", "v"), ("ss_zero_terminal_snr", "True"));
+        assert_eq!(marks(false, false, &[]), (false, false));
+        assert_eq!(marks(true, true, &[]), (true, true));
+        assert_eq!(marks(false, false, &[v]), (true, false));
+        assert_eq!(marks(false, false, &[v, kohya]), (true, true));
+        assert_eq!(marks(true, false, &[kohya]), (true, true));
+        assert_eq!(marks(true, false, &[("ss_zero_terminal_snr", "False")]), (true, false));
+        // Without velocities nothing ends at pure noise.
+        assert_eq!(marks(false, true, &[]), (false, false));
+        assert_eq!(marks(false, false, &[kohya]), (false, false));
     }
 }

@@ -149,7 +149,7 @@ impl Recogniser<'_> {
         };
         let keys = (group.prefix, group.keys.as_slice());
         let squeeze = component == Component::Vae;
-        let weights = Weights::of_keys(self.file, keys, &config.shapes()?, stored, squeeze);
+        let weights = Weights::of_keys(self.file, keys, &config.shapes()?, stored, squeeze)?;
         self.parts.push(Part {
             component,
             dialect,
@@ -209,23 +209,52 @@ impl SingleFile {
 
 #[cfg(test)]
 mod tests {
-    use potstill_io::{Dtype, TensorSpec, layout_header};
-    use serde_json::json;
+    use std::io::Read;
 
+    use flate2::read::GzDecoder;
+    use potstill_io::{Dtype, TensorSpec, layout_header};
+
+    use super::super::shapes::Keys;
     use super::*;
 
-    /// A file of the size and header that a UNet has, without data: what is not written takes no place on the disk.
-    fn sparse_file(path: &Path, config: &UnetConfig) {
-        let config = ComponentConfig::Unet(config.clone());
-        let spec = |(name, shape): (String, Vec<usize>)| TensorSpec {
-            name: format!(
-                "model.diffusion_model.{}",
-                single_file_name(Component::Unet, &config, &name).unwrap().key
-            ),
-            dtype: Dtype::F16,
-            shape,
+    /// Names and shapes of a denoiser of diffusers' (test/fixtures/make_families.py).
+    fn family(name: &str) -> Vec<(String, Vec<usize>)> {
+        let path = format!(
+            "{}/../../test/fixtures/families/{name}.tsv.gz",
+            env!("CARGO_MANIFEST_DIR")
+        );
+        let mut text = String::new();
+        let file = std::fs::File::open(&path).unwrap_or_else(|e| panic!("{path}: {e}"));
+        GzDecoder::new(file).read_to_string(&mut text).unwrap();
+        text.lines()
+            .map(|line| {
+                let (key, shape) = line.split_once('\t').unwrap();
+                let sizes = shape.split('x').map(|n| n.parse().unwrap()).collect();
+                (key.to_string(), sizes)
+            })
+            .collect()
+    }
+
+    /// The same under the original code's names.
+    fn as_single_files_have_it(tensors: &[(String, Vec<usize>)]) -> Vec<(String, Vec<usize>)> {
+        let shapes = tensors.iter().map(|(key, shape)| (key.as_str(), shape.as_slice()));
+        let config = unet_config(&Keys::new(shapes), Dialect::Diffusers, None, "a family").unwrap();
+        let config = ComponentConfig::Unet(config);
+        let key = |name: &str| {
+            let stored = single_file_name(Component::Unet, &config, name).unwrap_or_else(|| panic!("{name}"));
+            format!("model.diffusion_model.{}", stored.key)
         };
-        let specs: Vec<TensorSpec> = config.shapes().unwrap().into_iter().map(spec).collect();
+        tensors.iter().map(|(name, shape)| (key(name), shape.clone())).collect()
+    }
+
+    /// A file of the size and header that the tensors have, without data: what is not written takes no place on the disk.
+    fn sparse_file(path: &Path, tensors: &[(String, Vec<usize>)]) {
+        let spec = |(name, shape): &(String, Vec<usize>)| TensorSpec {
+            name: name.clone(),
+            dtype: Dtype::F16,
+            shape: shape.clone(),
+        };
+        let specs: Vec<TensorSpec> = tensors.iter().map(spec).collect();
         let (header, _) = layout_header(&specs, &BTreeMap::new()).unwrap();
         std::fs::write(path, &header).unwrap();
         let file = std::fs::File::options().write(true).open(path).unwrap();
@@ -234,48 +263,61 @@ mod tests {
     }
 
     #[test]
-    fn full_size_relatives_are_recognised_by_their_shapes() {
-        let sdxl = |changes: Json| {
-            let mut map = UnetConfig::sdxl().json().clone();
-            map.extend(changes.as_object().unwrap().clone());
-            UnetConfig::parse(map, "config.json").unwrap()
-        };
+    fn full_size_unets_are_recognised_by_their_shapes() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("unet.safetensors");
-        for (name, config) in [
-            ("SD1.5", UnetConfig::sd15()),
-            ("SDXL", UnetConfig::sdxl()),
-            (
-                "SSD-1B",
-                sdxl(json!({
-                    "mid_block_type": "UNetMidBlock2D", "transformer_layers_per_block": [1, [2, 2], [4, 4]],
-                    "reverse_transformer_layers_per_block": [[4, 4, 10], [2, 1, 1], 1],
-                })),
-            ),
-            (
-                "Vega",
-                sdxl(json!({
-                    "mid_block_type": "UNetMidBlock2D", "transformer_layers_per_block": [1, [1, 1], [2, 2]],
-                    "reverse_transformer_layers_per_block": [[2, 2, 2], [1, 1, 1], 1],
-                })),
-            ),
-            (
-                "KOALA-700M",
-                sdxl(json!({
-                    "mid_block_type": null, "layers_per_block": 1, "transformer_layers_per_block": [1, 2, 5],
-                })),
-            ),
+        for (name, kind, architecture) in [
+            ("sd15", ModelKind::Sd15, Some(UnetConfig::sd15())),
+            ("sdxl", ModelKind::Sdxl, Some(UnetConfig::sdxl())),
+            ("ssd1b", ModelKind::Sdxl, None),
+            ("vega", ModelKind::Sdxl, None),
+            ("koala700m", ModelKind::Sdxl, None),
         ] {
-            sparse_file(&path, &config);
-            let file = open_file(&path).unwrap_or_else(|e| panic!("{name}: {e}"));
-            let part = &file.parts[0];
-            assert!(
-                part.config.same_architecture(&ComponentConfig::Unet(config)),
-                "{name}: {:?}",
-                part.config
-            );
-            let report = crate::checkpoint::ComponentReport::new(part).unwrap();
-            assert!(report.mismatch.is_empty(), "{name}: {}", report.mismatch);
+            let tensors = family(name);
+            for tensors in [as_single_files_have_it(&tensors), tensors] {
+                sparse_file(&path, &tensors);
+                let file = open_file(&path).unwrap_or_else(|e| panic!("{name}: {e}"));
+                assert_eq!(file.kind, Some(kind), "{name}");
+                let part = &file.parts[0];
+                if let Some(config) = &architecture {
+                    assert!(
+                        part.config.same_architecture(&ComponentConfig::Unet(config.clone())),
+                        "{name}: {:?}",
+                        part.config
+                    );
+                }
+                let report = crate::checkpoint::ComponentReport::new(part).unwrap();
+                assert!(report.mismatch.is_empty(), "{name}: {}", report.mismatch);
+                assert_eq!(report.matched, tensors.len(), "{name}");
+            }
+        }
+    }
+
+    #[test]
+    fn full_size_models_of_other_families_are_refused_by_name() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("model.safetensors");
+        for (name, word) in [
+            ("sd2", "Stable Diffusion 2"),
+            ("sdxl_refiner", "the SDXL refiner"),
+            ("sd15_inpainting", "an inpainting model (SD1.5)"),
+            ("sd2_inpainting", "an inpainting model (SD2)"),
+            ("sdxl_inpainting", "an inpainting model (SDXL)"),
+            ("sd3", "Stable Diffusion 3"),
+            ("flux", "Flux"),
+        ] {
+            let tensors = family(name);
+            let mut forms = vec![tensors.clone()];
+            if !["sd3", "flux"].contains(&name) {
+                forms.push(as_single_files_have_it(&tensors));
+            }
+            for tensors in forms {
+                sparse_file(&path, &tensors);
+                let error = open_file(&path).err().unwrap_or_else(|| panic!("{name} is read"));
+                assert!(matches!(error, ModelError::Unsupported { .. }), "{name}: {error}");
+                let error = error.to_string();
+                assert!(error.contains(&format!("this is {word}")), "{name}: {error}");
+            }
         }
     }
 }

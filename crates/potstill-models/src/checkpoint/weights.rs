@@ -3,11 +3,13 @@
 use std::borrow::Cow;
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use candle_core::{DType, Tensor};
 use half::{bf16, f16};
-use potstill_io::{Dtype, IoError, SafetensorsFile, TensorView};
+use potstill_io::{Dtype, IoError, SafetensorsFile, TensorInfo, TensorView};
 
+use super::coded::{Coding, Codings};
 use super::kinds::Storage;
 use super::names::Stored;
 use crate::error::{ModelError, Result};
@@ -40,6 +42,23 @@ pub(crate) struct Place {
     pub(crate) key: String,
     /// How the key's tensor holds the parameter.
     pub(crate) storage: Storage,
+    /// What the tensor's numbers stand for, when they are not the values.
+    pub(crate) coding: Option<Coding>,
+}
+
+impl Place {
+    /// The shape of the values.
+    pub(crate) fn shape<'a>(&'a self, info: &'a TensorInfo) -> &'a [usize] {
+        self.coding.as_ref().map_or(&info.shape, Coding::shape)
+    }
+
+    /// What the values are, or are read as.
+    pub(crate) fn dtype(&self, info: &TensorInfo) -> Dtype {
+        match self.coding {
+            Some(_) => Dtype::F32,
+            None => info.dtype,
+        }
+    }
 }
 
 enum Entry<'t> {
@@ -55,7 +74,15 @@ pub(crate) struct Weights<'t> {
     /// Stored names of absent parameters, for errors.
     labels: HashMap<String, String>,
     squeeze: bool,
+    /// Whether values are held in memory once they are read.
+    held: bool,
     place: String,
+}
+
+/// Whether the weights of these keys are held.
+fn is_held<'a>(infos: impl Iterator<Item = &'a TensorInfo>) -> bool {
+    let bytes: u64 = infos.map(|info| (info.elements() * size_of::<f32>()) as u64).sum();
+    bytes <= HELD.load(Ordering::Relaxed)
 }
 
 /// A parameter's stored values, in diffusers' order.
@@ -76,7 +103,8 @@ impl Weights<'static> {
         let mut dropped = Vec::new();
         let mut entries = BTreeMap::new();
         for (i, file) in files.iter().enumerate() {
-            for key in file.names() {
+            let codings = Codings::of(file)?;
+            for key in file.names().filter(|key| !codings.is_companion(key)) {
                 let Some(name) = (rules.rename)(key) else {
                     dropped.push(key.to_string());
                     continue;
@@ -85,6 +113,7 @@ impl Weights<'static> {
                     file: i,
                     key: key.to_string(),
                     storage: Storage::Same,
+                    coding: codings.get(key).cloned(),
                 });
                 if let Some(Entry::Stored(Place { key: other, .. })) = entries.insert(name, entry) {
                     let reason = format!("`{key}` and `{other}` are the same parameter; remove one of them");
@@ -92,12 +121,14 @@ impl Weights<'static> {
                 }
             }
         }
+        let held = is_held(files.iter().flat_map(|file| file.header().tensors()));
         let weights = Self {
             files,
             entries,
             used: HashSet::new(),
             labels: HashMap::new(),
             squeeze: rules.squeeze,
+            held,
             place,
         };
         Ok((weights, dropped))
@@ -111,7 +142,8 @@ impl Weights<'static> {
         names: &[(String, Vec<usize>)],
         stored: impl Fn(&str) -> Option<Stored>,
         squeeze: bool,
-    ) -> Self {
+    ) -> Result<Self> {
+        let codings = Codings::of(file)?;
         let by_inside: HashMap<&str, &str> = keys
             .iter()
             .map(|(key, inside)| (inside.as_str(), key.as_str()))
@@ -130,6 +162,7 @@ impl Weights<'static> {
                         file: 0,
                         key: key.to_string(),
                         storage,
+                        coding: codings.get(key).cloned(),
                     };
                     entries.insert(name.clone(), Entry::Stored(place));
                 }
@@ -138,22 +171,25 @@ impl Weights<'static> {
                 }
             }
         }
-        for (key, _) in keys.iter().filter(|(key, _)| !taken.contains(key.as_str())) {
+        let left = |(key, _): &&(String, String)| !taken.contains(key.as_str()) && !codings.is_companion(key);
+        for (key, _) in keys.iter().filter(left) {
             let place = Place {
                 file: 0,
                 key: key.clone(),
                 storage: Storage::Same,
+                coding: None,
             };
             entries.insert(key.clone(), Entry::Stored(place));
         }
-        Self {
+        Ok(Self {
             files: vec![file.clone()],
             entries,
             used: HashSet::new(),
             labels,
             squeeze,
+            held: is_held(keys.iter().filter_map(|(key, _)| file.header().get(key))),
             place: file.path().display().to_string(),
-        }
+        })
     }
 }
 
@@ -170,6 +206,7 @@ impl<'t> Weights<'t> {
             used: HashSet::new(),
             labels: HashMap::new(),
             squeeze: false,
+            held: true,
             place: place.to_string(),
         }
     }
@@ -185,18 +222,19 @@ impl<'t> Weights<'t> {
     }
 
     /// Where a stored parameter is, with its file's dtype and shape.
-    pub(crate) fn locate(&self, name: &str) -> Option<(&Place, TensorView<'_>)> {
+    pub(crate) fn locate(&self, name: &str) -> Option<(&Place, &TensorInfo)> {
         let Some(Entry::Stored(place)) = self.entries.get(name) else {
             return None;
         };
-        let view = self.files[place.file].tensor(&place.key).ok()?;
-        Some((place, view))
+        let info = self.files[place.file].header().get(&place.key)?;
+        Some((place, info))
     }
 
     /// Whether a stored tensor holds a parameter of diffusers' shape `wanted`.
-    pub(crate) fn fits(&self, found: &[usize], wanted: &[usize], storage: Storage) -> bool {
+    pub(crate) fn fits(&self, place: &Place, info: &TensorInfo, wanted: &[usize]) -> bool {
+        let found = place.shape(info);
         let squeezed = wanted.len() == 2 && found.strip_suffix(&[1, 1]) == Some(wanted);
-        match storage {
+        match place.storage {
             Storage::Same => found == wanted || (self.squeeze && squeezed),
             Storage::Squeezed => found == wanted || squeezed,
             Storage::Transposed => found.iter().rev().eq(wanted),
@@ -209,14 +247,14 @@ impl<'t> Weights<'t> {
     }
 
     /// The values of a parameter of which [`Weights::fits`] is true.
-    pub(crate) fn values(&self, name: &str) -> Option<StoredValues<'_>> {
-        let (place, TensorView { dtype, shape, bytes }) = self.locate(name)?;
-        let bytes = match place.storage {
-            Storage::Same | Storage::Squeezed => Cow::Borrowed(bytes),
-            Storage::Transposed => Cow::Owned(transpose(bytes, shape, dtype.size())),
-            Storage::Third(i) => Cow::Borrowed(&bytes[i * bytes.len() / 3..(i + 1) * bytes.len() / 3]),
-        };
-        Some(StoredValues { dtype, bytes })
+    ///
+    /// # Errors
+    /// A file that cannot be read.
+    pub(crate) fn values(&self, name: &str) -> Result<Option<StoredValues<'_>>> {
+        match self.locate(name) {
+            None => Ok(None),
+            Some((place, _)) => stored_values(&self.files[place.file], place).map(Some),
+        }
     }
 
     /// Gives the memory of a parameter's mapped pages back.
@@ -230,6 +268,46 @@ impl<'t> Weights<'t> {
     pub(crate) fn path(&self) -> &Path {
         self.files.first().map_or(Path::new(""), SafetensorsFile::path)
     }
+}
+
+fn stored_values<'a>(file: &'a SafetensorsFile, place: &Place) -> Result<StoredValues<'a>> {
+    let TensorView { dtype, shape, bytes } = file.tensor(&place.key)?;
+    let (dtype, shape, bytes) = match &place.coding {
+        None => (dtype, shape, bytes),
+        Some(coding) => {
+            let values = coding.values(file, &place.key)?;
+            let bytes = values.iter().flat_map(|v| v.to_le_bytes()).collect();
+            (Dtype::F32, coding.shape(), Cow::Owned(bytes))
+        }
+    };
+    let bytes = match place.storage {
+        Storage::Same | Storage::Squeezed => bytes,
+        Storage::Transposed => Cow::Owned(transpose(&bytes, shape, dtype.size())),
+        Storage::Third(i) => {
+            let third = i * bytes.len() / 3..(i + 1) * bytes.len() / 3;
+            match bytes {
+                Cow::Borrowed(bytes) => Cow::Borrowed(&bytes[third]),
+                Cow::Owned(bytes) => Cow::Owned(bytes[third].to_vec()),
+            }
+        }
+    };
+    Ok(StoredValues { dtype, bytes })
+}
+
+/// Bytes of f32 weights up to which a component is held in memory; the weights of a larger one are read at every use, and so are
+/// quantized ones, whose file is smaller than they are in memory. A
+/// WASM memory has 4 GiB, of which activations and what is packed take a part.
+static HELD: AtomicU64 = AtomicU64::new(if cfg!(target_arch = "wasm32") {
+    1 << 30
+} else {
+    u64::MAX
+});
+/// Values of a parameter that is always held: biases and norms, for which a read would cost more than it saves.
+const SMALL: usize = 16 * 1024;
+
+/// Changes how many bytes of f32 weights a component may have that is held in memory: in WASM 1 GiB, elsewhere any.
+pub fn hold_weights_up_to(bytes: u64) {
+    HELD.store(bytes, Ordering::Relaxed);
 }
 
 /// A matrix of `size`-byte elements, transposed.
@@ -262,24 +340,25 @@ impl Source for Weights<'_> {
             let memory = to_memory_layout(tensor)?.to_dtype(DType::F32)?;
             return Ok(Found::Values(memory.flatten_all()?.to_vec1()?));
         }
-        let Some((place, view)) = self.locate(name) else {
+        let Some((place, info)) = self.locate(name) else {
             return Ok(Found::Missing);
         };
-        if !self.fits(view.shape, shape, place.storage) {
-            return Ok(Found::Misshapen(view.shape.to_vec()));
+        if !self.fits(place, info, shape) {
+            return Ok(Found::Misshapen(place.shape(info).to_vec()));
         }
-        if !view.dtype.is_float() {
-            return Ok(Found::WrongDtype(view.dtype.name()));
+        if !place.dtype(info).is_float() {
+            return Ok(Found::WrongDtype(info.dtype.name()));
         }
-        let Some(stored) = self.values(name) else {
-            return Ok(Found::Missing);
-        };
-        let values = decode(&stored, shape).map_err(IoError::safetensors(self.path()))?;
+        let values = read_values(&self.files[place.file], place, shape)?;
         self.release(name);
-        match values.iter().all(|v| v.is_finite()) {
-            true => Ok(Found::Values(values)),
-            false => Ok(Found::NotFinite),
+        if !values.iter().all(|v| v.is_finite()) {
+            return Ok(Found::NotFinite);
         }
+        if values.len() <= SMALL || (self.held && place.coding.is_none()) {
+            return Ok(Found::Values(values));
+        }
+        let (file, place, shape) = (self.files[place.file].clone(), place.clone(), shape.to_vec());
+        Ok(Found::Stored(Box::new(move || read_values(&file, &place, &shape))))
     }
 
     fn label(&self, name: &str) -> String {
@@ -296,6 +375,18 @@ impl Source for Weights<'_> {
 
     fn place(&self) -> String {
         self.place.clone()
+    }
+}
+
+/// The values of a parameter of diffusers' shape `shape`, in memory order.
+fn read_values(file: &SafetensorsFile, place: &Place, shape: &[usize]) -> Result<Vec<f32>> {
+    match (&place.coding, place.storage) {
+        // What is read at every use takes the shortest way.
+        (Some(coding), Storage::Same) if shape.len() != 4 => coding.values(file, &place.key),
+        _ => {
+            let stored = stored_values(file, place)?;
+            Ok(decode(&stored, shape).map_err(IoError::safetensors(file.path()))?)
+        }
     }
 }
 

@@ -11,7 +11,7 @@ use potstill_engine::{Param, Value};
 
 use crate::checkpoint::{Component, KeyRules, Part, write_params};
 use crate::error::{ModelError, Result};
-use crate::nn::{Embedding, LayerNorm, Linear, Scope, Source, build, shapes_of};
+use crate::nn::{Embedding, LayerNorm, Linear, Precision, Scope, Sockets, Source, build, shapes_of};
 use crate::params::Params;
 use crate::prompt::Token;
 use crate::random::{Initialisation, RandomSource};
@@ -55,7 +55,9 @@ pub struct TextOutput {
 /// A CLIP text encoder. Weights are f32.
 pub struct TextEncoder {
     config: TextConfig,
+    device: Device,
     params: Params,
+    sockets: Sockets,
     layers: Layers,
 }
 
@@ -117,6 +119,7 @@ impl Block {
                 heads: config.heads,
                 scale,
                 causal: true,
+                bf16: false,
             },
             layer_norm2: LayerNorm::new(&scope.enter("layer_norm2"), width, config.norm_eps),
             fc1: Linear::new(&mlp.enter("fc1"), width, hidden),
@@ -160,10 +163,12 @@ impl TextEncoder {
     }
 
     fn build(config: TextConfig, source: &mut dyn Source, device: &Device) -> Result<Self> {
-        let built = build(source, device, |scope| Layers::new(scope, &config))?;
+        let built = build(source, device, Precision::F32, |scope| Layers::new(scope, &config))?;
         Ok(Self {
             config,
+            device: device.clone(),
             params: built.params,
+            sockets: built.sockets,
             layers: built.model,
         })
     }
@@ -179,9 +184,19 @@ impl TextEncoder {
         &self.config
     }
 
+    /// Where the weights are.
+    pub fn device(&self) -> &Device {
+        &self.device
+    }
+
     /// The parameters; all of them are frozen after loading.
     pub fn params(&self) -> &Params {
         &self.params
+    }
+
+    /// Where low-rank branches can be attached: none are after loading. They are no part of [`TextEncoder::params`].
+    pub fn sockets(&self) -> &Sockets {
+        &self.sockets
     }
 
     /// Writes a component folder.

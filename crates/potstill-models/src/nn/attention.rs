@@ -21,8 +21,10 @@ impl CrossAttention {
             true => Linear::new(&scope.enter(name), inputs, channels),
             false => Linear::without_bias(&scope.enter(name), inputs, channels),
         };
+        let to_q = linear("to_q", channels);
+        let bf16 = to_q.is_bf16();
         Self {
-            to_q: linear("to_q", channels),
+            to_q,
             to_k: linear("to_k", context),
             to_v: linear("to_v", context),
             to_out: Linear::new(&scope.enter("to_out.0"), channels, channels),
@@ -30,6 +32,7 @@ impl CrossAttention {
                 heads,
                 scale: ((channels / heads) as f64).powf(-0.5),
                 causal: false,
+                bf16,
             },
         }
     }

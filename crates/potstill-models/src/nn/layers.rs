@@ -1,7 +1,7 @@
 //! Layers with parameters of their own. Shapes: images `[B, H, W, C]`, tokens `[B, N, C]`, rows `[B, C]`.
 
 use potstill_engine::ops::{self, Activation};
-use potstill_engine::{Param, Result, Value};
+use potstill_engine::{DType, Param, Result, Value};
 
 use super::Scope;
 use super::branch::Socket;
@@ -32,11 +32,14 @@ impl Linear {
         }
     }
 
+    /// Whether it multiplies in bf16.
+    pub(crate) fn is_bf16(&self) -> bool {
+        self.weight.dtype() == DType::BF16
+    }
+
     pub(crate) fn forward(&self, x: &Value) -> Result<Value> {
         let bias = self.bias.as_ref().map(Param::value);
-        let y = ops::linear(x, &self.weight.value(), bias.as_ref())?;
-        let product = |x: &Value, w: &Value| ops::linear(x, w, None);
-        self.socket.add_to(y, x, product, product)
+        self.socket.linear(x, &self.weight, bias.as_ref())
     }
 }
 
@@ -73,10 +76,7 @@ impl Conv2d {
     }
 
     pub(crate) fn forward(&self, x: &Value) -> Result<Value> {
-        let y = ops::conv2d(x, &self.weight.value(), Some(&self.bias.value()), &self.geometry)?;
-        let product = |x: &Value, w: &Value| ops::conv2d(x, w, None, &self.geometry);
-        let mix = |x: &Value, w: &Value| ops::conv2d(x, w, None, &ops::Conv2d::default());
-        self.socket.add_to(y, x, product, mix)
+        self.socket.conv2d(x, &self.weight, &self.bias.value(), &self.geometry)
     }
 }
 

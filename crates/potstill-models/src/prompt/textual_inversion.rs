@@ -61,9 +61,10 @@ pub(super) fn read(folder: &Path, name: &str, encoder: usize, width: usize) -> R
     Ok(values.chunks(values.len() / rows).map(Arc::from).collect())
 }
 
-/// The file of a name. Names do not lead out of the folder.
+/// The file of a name, which may be in a folder within: `styles/ink`. Names do not lead out of the folder.
 fn path_of(folder: &Path, name: &str) -> Result<PathBuf> {
-    if name.is_empty() || name.starts_with('.') || name.contains(['/', '\\', '\0']) {
+    let is_plain = |part: &str| !part.is_empty() && !part.starts_with('.') && !part.contains(['\\', ':', '\0']);
+    if !name.split('/').all(is_plain) {
         let reason = format!("`embedding:{name}` must name a file in {}", folder.display());
         return Err(ModelError::input("prompt", reason));
     }
@@ -124,6 +125,9 @@ mod tests {
         assert_eq!(vectors("b", 0, 3), [[2.; 3]]);
         assert_eq!(vectors("c", 0, 3), [[3.; 3]]);
         assert_eq!(vectors("c", 1, 4), [[4.; 4], [4.; 4]]);
+        std::fs::create_dir_all(folder.join("styles/old")).unwrap();
+        write(folder, "styles/old/ink.safetensors", &[("emb_params", &[1, 3], 5.)]);
+        assert_eq!(vectors("styles/old/ink", 0, 3), [[5.; 3]]);
     }
 
     #[test]
@@ -142,6 +146,9 @@ mod tests {
             ("nowhere", 0, 3, "nowhere.safetensors"),
             ("broken", 0, 3, "broken.safetensors"),
             ("../a", 0, 3, "must name a file"),
+            ("styles/../../a", 0, 3, "must name a file"),
+            ("/a", 0, 3, "must name a file"),
+            ("C:\\a", 0, 3, "must name a file"),
             ("", 0, 3, "must name a file"),
         ] {
             let error = read(folder, name, encoder, width).unwrap_err().to_string();

@@ -1,6 +1,6 @@
 //! The conditioning vector: time, and for SDXL pooled text and sizes.
 
-use candle_core::{Device, Tensor};
+use candle_core::Tensor;
 use potstill_engine::ops;
 use potstill_engine::{Result, Value};
 
@@ -9,17 +9,11 @@ use crate::nn::{Linear, Scope};
 /// Period of the slowest sinusoid.
 const MAX_PERIOD: f64 = 10_000.;
 
-/// Sinusoids of `values`, `[values.len(), channels]` (diffusers' `get_timestep_embedding`).
+/// Sinusoids of f32 `values`, `[values, channels]` (diffusers' `get_timestep_embedding`).
 ///
 /// Frequencies and angles are rounded to f32 where diffusers rounds them, so that large timesteps agree; sines and
 /// cosines are then exact to f32.
-pub(crate) fn sinusoids(
-    values: &[f32],
-    channels: usize,
-    flip_sin_to_cos: bool,
-    freq_shift: f64,
-    device: &Device,
-) -> Result<Tensor> {
+pub(crate) fn sinusoids(values: &Tensor, channels: usize, flip_sin_to_cos: bool, freq_shift: f64) -> Result<Tensor> {
     let half = channels / 2;
     let frequencies: Vec<f32> = (0..half)
         .map(|i| {
@@ -27,17 +21,7 @@ pub(crate) fn sinusoids(
             f64::from(exponent).exp() as f32
         })
         .collect();
-    let mut rows = Vec::with_capacity(values.len() * channels);
-    for &value in values {
-        let angles = || frequencies.iter().map(|f| f64::from(value * f));
-        let sines = angles().map(|a| a.sin() as f32);
-        let cosines = angles().map(|a| a.cos() as f32);
-        match flip_sin_to_cos {
-            true => rows.extend(cosines.chain(sines)),
-            false => rows.extend(sines.chain(cosines)),
-        }
-    }
-    Ok(Tensor::from_vec(rows, (values.len(), channels), device)?)
+    ops::sinusoids(values, &frequencies, flip_sin_to_cos)
 }
 
 /// Two linear layers with SiLU between them.
@@ -61,21 +45,18 @@ impl TimestepEmbedding {
 
 #[cfg(test)]
 mod tests {
+    use candle_core::Device;
+
     use super::*;
 
     #[test]
     fn cosines_come_first_when_flipped() {
-        let rows = sinusoids(&[0., 999.], 4, true, 0., &Device::Cpu)
-            .unwrap()
-            .to_vec2::<f32>()
-            .unwrap();
+        let values = Tensor::new(&[0f32, 999.], &Device::Cpu).unwrap();
+        let rows = sinusoids(&values, 4, true, 0.).unwrap().to_vec2::<f32>().unwrap();
         assert_eq!(rows[0], [1., 1., 0., 0.]);
         // Frequencies 1 and 0.01.
         assert!((rows[1][0] - 999f32.cos()).abs() < 1e-6 && (rows[1][3] - 9.99f32.sin()).abs() < 1e-6);
-        let plain = sinusoids(&[999.], 4, false, 0., &Device::Cpu)
-            .unwrap()
-            .to_vec2::<f32>()
-            .unwrap();
-        assert_eq!(plain[0][..2], rows[1][2..]);
+        let plain = sinusoids(&values, 4, false, 0.).unwrap().to_vec2::<f32>().unwrap();
+        assert_eq!(plain[1][..2], rows[1][2..]);
     }
 }

@@ -3,22 +3,25 @@
 mod block;
 mod config;
 mod embedding;
+mod memory;
 mod transformer;
 
 use std::collections::HashMap;
 use std::path::Path;
 
 use candle_core::{DType, Device, Tensor};
-use potstill_engine::{Gradients, Value, Vjp, checkpoint, ops};
+use potstill_engine::devices::is_card;
+use potstill_engine::{Gradients, Param, Value, Vjp, checkpoint, ops};
 
 use crate::checkpoint::{Component, Part, Weights, write_params};
 use crate::error::{ModelError, Result};
-use crate::nn::{Conv2d, GroupNorm, Scope, Sockets, Source, build, shapes_of};
+use crate::nn::{Conv2d, GroupNorm, Precision, Scope, Sockets, Source, build, shapes_of};
 use crate::params::Params;
 use crate::random::{Initialisation, RandomSource};
 use block::{Conditioning, DownBlock, MidBlock, UpBlock};
 pub use config::{MidBlockConfig, TextTimeConfig, UnetConfig};
 use embedding::{TimestepEmbedding, sinusoids};
+pub use memory::{MemoryRequest, Trained, UnetMemory, unet_memory};
 
 /// Numbers in SDXL's `time_ids`: original height, original width, crop top, crop left, target height, target width.
 pub const TIME_IDS: usize = 6;
@@ -45,10 +48,11 @@ pub struct ForwardOptions {
     pub recompute: bool,
 }
 
-/// A denoising UNet of the SD1.5 or SDXL family. Weights are f32.
+/// A denoising UNet of the SD1.5 or SDXL family.
 pub struct Unet {
     config: UnetConfig,
     device: Device,
+    precision: Precision,
     params: Params,
     sockets: Sockets,
     layers: Layers,
@@ -101,8 +105,13 @@ impl Unet {
     /// # Errors
     /// Names every missing, unexpected or misshapen key, and the first unsupported field of the configuration.
     pub fn load(path: &Path, device: &Device) -> Result<Self> {
+        Self::load_in(path, Precision::F32, device)
+    }
+
+    /// [`Unet::load`] in another precision: what the file holds is rounded to it.
+    pub fn load_in(path: &Path, precision: Precision, device: &Device) -> Result<Self> {
         let (config, mut weights) = Part::unet(path)?;
-        Self::build(config, &mut weights, device)
+        Self::build(config, &mut weights, precision, device)
     }
 
     /// From tensors in diffusers' layout (any float dtype); `place` names their origin in errors.
@@ -112,20 +121,37 @@ impl Unet {
         place: &str,
         device: &Device,
     ) -> Result<Self> {
-        Self::build(config, &mut Weights::from_tensors(tensors, place), device)
+        Self::build(
+            config,
+            &mut Weights::from_tensors(tensors, place),
+            Precision::F32,
+            device,
+        )
     }
 
     /// With random weights: a function of the configuration and the seed.
     pub fn random(config: UnetConfig, seed: u64, initialisation: Initialisation, device: &Device) -> Result<Self> {
-        let mut source = RandomSource::new(&Self::shapes(&config)?, seed, initialisation);
-        Self::build(config, &mut source, device)
+        Self::random_in(config, seed, initialisation, Precision::F32, device)
     }
 
-    fn build(config: UnetConfig, source: &mut dyn Source, device: &Device) -> Result<Self> {
-        let built = build(source, device, |scope| Layers::new(scope, &config))?;
+    /// [`Unet::random`] in another precision: the same weights, rounded to it.
+    pub fn random_in(
+        config: UnetConfig,
+        seed: u64,
+        initialisation: Initialisation,
+        precision: Precision,
+        device: &Device,
+    ) -> Result<Self> {
+        let mut source = RandomSource::new(&Self::shapes(&config)?, seed, initialisation);
+        Self::build(config, &mut source, precision, device)
+    }
+
+    fn build(config: UnetConfig, source: &mut dyn Source, precision: Precision, device: &Device) -> Result<Self> {
+        let built = build(source, device, precision, |scope| Layers::new(scope, &config))?;
         Ok(Self {
             config,
             device: device.clone(),
+            precision,
             params: built.params,
             sockets: built.sockets,
             layers: built.model,
@@ -140,6 +166,11 @@ impl Unet {
     /// The architecture.
     pub fn config(&self) -> &UnetConfig {
         &self.config
+    }
+
+    /// Where the weights are, and the inputs must be.
+    pub fn device(&self) -> &Device {
+        &self.device
     }
 
     /// The parameters; all of them are frozen after loading.
@@ -159,16 +190,19 @@ impl Unet {
     }
 
     /// The prediction for `inputs.sample`, `[B, out_channels, height, width]`. What it means (epsilon, v, …) is said
-    /// by the scheduler's configuration, not by the UNet.
+    /// by the scheduler's configuration, not by the UNet. It is of the sample's dtype; on a card, a UNet in bf16 computes
+    /// activations in bf16 as well.
     pub fn forward(&self, inputs: &UnetInputs, options: &ForwardOptions) -> Result<Value> {
         self.check(inputs)?;
+        let dtype = self.activations(inputs)?;
         let layers = &self.layers;
         let c = Conditioning {
-            time: ops::silu(&self.time_embedding(inputs)?)?,
-            context: inputs.encoder_hidden_states.clone(),
+            time: ops::silu(&self.time_embedding(inputs, dtype)?)?,
+            context: ops::cast(&inputs.encoder_hidden_states, dtype)?,
             recompute: options.recompute,
         };
-        let mut x = layers.conv_in.forward(&ops::nchw_to_nhwc(&inputs.sample)?)?;
+        let sample = ops::cast(&inputs.sample, dtype)?;
+        let mut x = layers.conv_in.forward(&ops::nchw_to_nhwc(&sample)?)?;
         let mut skips = vec![x.clone()];
         for block in &layers.down_blocks {
             x = block.forward(x, &c, &mut skips)?;
@@ -180,45 +214,53 @@ impl Unet {
             x = block.forward(x, &c, &mut skips)?;
         }
         let x = layers.conv_out.forward(&layers.conv_norm_out.forward_silu(&x)?)?;
-        Ok(ops::nhwc_to_nchw(&x)?)
+        Ok(ops::cast(&ops::nhwc_to_nchw(&x)?, inputs.sample.tensor().dtype())?)
+    }
+
+    /// What activations are computed in.
+    fn activations(&self, inputs: &UnetInputs) -> Result<DType> {
+        if self.precision == Precision::F32 || !is_card(&self.device) {
+            return Ok(inputs.sample.tensor().dtype());
+        }
+        let is_trained = |param: &&Param| param.trainable() && param.dtype() == DType::BF16;
+        match self.params.iter().find(is_trained) {
+            Some(param) => {
+                let reason = format!(
+                    "`{}` is in bf16, in which weights are frozen: they are trained in f32",
+                    param.name()
+                );
+                Err(ModelError::input("precision", reason))
+            }
+            None => Ok(DType::BF16),
+        }
     }
 
     /// The time embedding with SDXL's added conditioning, `[B, time channels]`.
-    fn time_embedding(&self, inputs: &UnetInputs) -> Result<Value> {
+    fn time_embedding(&self, inputs: &UnetInputs, dtype: DType) -> Result<Value> {
         let batch = inputs.sample.dims()[0];
         let timesteps: Vec<f32> = match inputs.timestep {
             [one] => vec![*one as f32; batch],
             each => each.iter().map(|&t| t as f32).collect(),
         };
-        let embedding = self
-            .layers
-            .time_embedding
-            .forward(&self.sinusoids(&timesteps, self.config.block_out_channels[0])?)?;
+        let timesteps = Tensor::new(timesteps, &self.device)?;
+        let sines = self.sinusoids(&timesteps, self.config.block_out_channels[0], dtype)?;
+        let embedding = self.layers.time_embedding.forward(&sines)?;
         let (Some(add_embedding), Some(c)) = (&self.layers.add_embedding, self.config.text_time) else {
             return Ok(embedding);
         };
         let (Some(text), Some(ids)) = (&inputs.text_embeds, &inputs.time_ids) else {
             unreachable!("checked before")
         };
-        let ids = ids.tensor().to_dtype(DType::F32)?.flatten_all()?.to_vec1::<f32>()?;
-        let sizes = ops::reshape(
-            &self.sinusoids(&ids, c.time_id_channels)?,
-            &[batch, TIME_IDS * c.time_id_channels],
-        )?;
-        let added = add_embedding.forward(&ops::concat_last(text, &sizes)?)?;
+        let sines = self.sinusoids(&ids.tensor().to_dtype(DType::F32)?, c.time_id_channels, dtype)?;
+        let sizes = ops::reshape(&sines, &[batch, TIME_IDS * c.time_id_channels])?;
+        let added = add_embedding.forward(&ops::concat_last(&ops::cast(text, dtype)?, &sizes)?)?;
         Ok(ops::add(&embedding, &added)?)
     }
 
-    fn sinusoids(&self, values: &[f32], channels: usize) -> Result<Value> {
+    fn sinusoids(&self, values: &Tensor, channels: usize, dtype: DType) -> Result<Value> {
         let config = &self.config;
-        let rows = sinusoids(
-            values,
-            channels,
-            config.flip_sin_to_cos,
-            config.freq_shift,
-            &self.device,
-        )?;
-        Ok(Value::constant(rows))
+        let rows = sinusoids(values, channels, config.flip_sin_to_cos, config.freq_shift)?;
+        Ok(ops::cast(&Value::constant(rows), dtype)?)
     }
 
     fn check(&self, inputs: &UnetInputs) -> Result<()> {

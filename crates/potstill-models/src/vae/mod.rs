@@ -2,6 +2,7 @@
 
 mod block;
 mod config;
+mod memory;
 mod tiling;
 
 use std::path::Path;
@@ -12,11 +13,12 @@ use potstill_engine::{Value, ops};
 use crate::checkpoint::{Component, KeyRules, Part, write_params};
 use crate::error::{ModelError, Result};
 use crate::model::ModelKind;
-use crate::nn::{Conv2d, GroupNorm, Scope, Source, build, shapes_of};
+use crate::nn::{Conv2d, GroupNorm, Precision, Scope, Source, build, shapes_of};
 use crate::params::Params;
 use crate::random::{Initialisation, RandomSource};
 use block::{DownBlock, MidBlock, NORM_EPS, UpBlock};
 pub use config::VaeConfig;
+pub use memory::{Direction, vae_activations};
 pub use tiling::Tiling;
 
 /// Range that diffusers clamps the logarithm of the variance to.
@@ -196,7 +198,7 @@ impl Vae {
     }
 
     fn build(config: VaeConfig, source: &mut dyn Source, device: &Device) -> Result<Self> {
-        let built = build(source, device, |scope| Layers::new(scope, &config))?;
+        let built = build(source, device, Precision::F32, |scope| Layers::new(scope, &config))?;
         Ok(Self {
             config,
             params: built.params,

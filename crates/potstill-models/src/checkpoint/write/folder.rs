@@ -1,5 +1,6 @@
 //! A diffusers folder: a folder per component, the scheduler, the tokenizers, and the index.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::fs;
 use std::io::{self, Write};
@@ -8,28 +9,21 @@ use std::path::{Path, PathBuf};
 use potstill_io::{Dtype, IoError, TensorSpec, create_dir_durably, write_atomic, write_safetensors};
 use serde_json::{Map, Value as Json, json};
 
-use super::values::{bytes_as, dtype_of};
+use super::values::{bytes_as, dtype_of, piece_bytes};
 use super::weight_file;
 use crate::checkpoint::config::ComponentConfig;
-use crate::checkpoint::convert::{ConvertProgress, Job, WeightEdit};
+use crate::checkpoint::convert::{ConvertProgress, Job};
 use crate::checkpoint::kinds::Component;
-use crate::checkpoint::opened::{KEPT_LOGIT_SCALE, KEPT_METADATA, Layout};
-use crate::checkpoint::own_tokenizer::{padding, tokenizer_name};
+use crate::checkpoint::opened::{KEPT_LOGIT_SCALE, KEPT_LOGIT_SCALE_DTYPE, KEPT_METADATA, Layout};
+use crate::checkpoint::own_tokenizer::{padding, tokenizer_files, tokenizer_name};
 use crate::checkpoint::part::Part;
+use crate::checkpoint::quantize::{Piece, PieceSpec, QUANTIZATION};
 use crate::checkpoint::single::CONFIG_METADATA;
 use crate::clip::TextConfig;
 use crate::clip_vocabulary::{self, CLIP_VOCABULARY};
 use crate::error::{ModelError, Result};
 use crate::model::ModelKind;
 
-/// Files of a tokenizer that are copied from a folder.
-const TOKENIZER_FILES: [&str; 5] = [
-    "merges.txt",
-    "special_tokens_map.json",
-    "tokenizer.json",
-    "tokenizer_config.json",
-    "vocab.json",
-];
 /// Entries of a file's metadata that are made anew for every file.
 const NOT_KEPT: [&str; 3] = ["format", "modelspec.hash_sha256", CONFIG_METADATA];
 
@@ -63,17 +57,21 @@ fn fill(job: &Job, folder: &Path, progress: &mut ConvertProgress<'_>) -> Result<
     create_dir_durably(folder)?;
     let mut plans = Vec::new();
     for part in &job.parts {
-        plans.push((*part, specs(part, job.dtype)?));
+        plans.push((*part, plan(job, part)?));
     }
-    let total = plans.iter().flat_map(|(_, specs)| specs).map(TensorSpec::bytes).sum();
+    let total = plans
+        .iter()
+        .flat_map(|(_, plan)| &plan.specs)
+        .map(TensorSpec::bytes)
+        .sum();
     let mut done = 0;
     let mut files = Vec::new();
-    for (part, specs) in plans {
+    for (part, plan) in plans {
         let place = folder.join(part.component.name());
         create_dir_durably(&place)?;
-        files.push(write_json(&place.join("config.json"), &config_json(part, job.dtype))?);
+        files.push(write_json(&place.join("config.json"), &config_json(job, part))?);
         let path = place.join(weight_file(part.component));
-        write_weights(part, &specs, &path, job.edit, &mut |bytes| {
+        write_weights(job, part, &plan, &path, &mut |bytes| {
             progress(done, total)?;
             done += bytes;
             Ok(())
@@ -99,27 +97,69 @@ fn fill(job: &Job, folder: &Path, progress: &mut ConvertProgress<'_>) -> Result<
     Ok(files)
 }
 
-fn specs(part: &Part, dtype: Option<Dtype>) -> Result<Vec<TensorSpec>> {
-    let spec = |(name, shape): (String, Vec<usize>)| TensorSpec {
-        dtype: dtype.unwrap_or_else(|| dtype_of(part, &name)),
-        name,
-        shape,
-    };
-    Ok(part.config.shapes()?.into_iter().map(spec).collect())
+/// The tensors of a component's file, and what each is made of.
+#[derive(Default)]
+struct Plan {
+    specs: Vec<TensorSpec>,
+    contents: Vec<Content>,
+}
+
+enum Content {
+    /// The parameter of the tensor's name.
+    Parameter,
+    /// A piece of a quantized parameter of this name and shape.
+    Piece(String, Vec<usize>, Piece),
+}
+
+fn plan(job: &Job, part: &Part) -> Result<Plan> {
+    let mut plan = Plan::default();
+    for (name, shape) in part.config.shapes()? {
+        let quantizer = job.quantizer.filter(|q| q.takes(part.component, &name, &shape));
+        let dtype = job.dtype.unwrap_or_else(|| dtype_of(part, &name));
+        let Some(quantizer) = quantizer else {
+            plan.specs.push(TensorSpec { name, dtype, shape });
+            plan.contents.push(Content::Parameter);
+            continue;
+        };
+        for PieceSpec {
+            piece,
+            key,
+            dtype,
+            shape: stored,
+        } in quantizer.pieces(&name, &shape, dtype)
+        {
+            plan.specs.push(TensorSpec {
+                name: key,
+                dtype,
+                shape: stored,
+            });
+            plan.contents.push(Content::Piece(name.clone(), shape.clone(), piece));
+        }
+    }
+    Ok(plan)
+}
+
+/// The bytes of tensor `i` of a plan.
+fn bytes_of<'a>(job: &Job, part: &'a Part, plan: &Plan, i: usize) -> Result<Cow<'a, [u8]>> {
+    match (&plan.contents[i], job.quantizer) {
+        (Content::Piece(name, shape, piece), Some(quantizer)) => {
+            piece_bytes(job, quantizer, part, (name, shape), *piece).map(Cow::Owned)
+        }
+        _ => bytes_as(part, &plan.specs[i].name, plan.specs[i].dtype, job.edit),
+    }
 }
 
 fn write_weights(
+    job: &Job,
     part: &Part,
-    specs: &[TensorSpec],
+    plan: &Plan,
     path: &Path,
-    edit: Option<&dyn WeightEdit>,
     step: &mut dyn FnMut(u64) -> Result<()>,
 ) -> Result<()> {
     let metadata = BTreeMap::from([("format".to_string(), "pt".to_string())]);
     let mut failure = None;
-    let written = write_safetensors(path, specs, &metadata, &mut |i, writer: &mut dyn Write| {
-        let TensorSpec { name, dtype, .. } = &specs[i];
-        let bytes = match step(specs[i].bytes()).and_then(|()| bytes_as(part, name, *dtype, edit)) {
+    let written = write_safetensors(path, &plan.specs, &metadata, &mut |i, writer: &mut dyn Write| {
+        let bytes = match step(plan.specs[i].bytes()).and_then(|()| bytes_of(job, part, plan, i)) {
             Ok(bytes) => bytes,
             Err(error) => {
                 failure = Some(error);
@@ -128,7 +168,10 @@ fn write_weights(
         };
         writer.write_all(&bytes)?;
         drop(bytes);
-        part.weights.release(name);
+        match &plan.contents[i] {
+            Content::Parameter => part.weights.release(&plan.specs[i].name),
+            Content::Piece(name, ..) => part.weights.release(name),
+        }
         Ok(())
     });
     match failure {
@@ -137,10 +180,18 @@ fn write_weights(
     }
 }
 
-/// The configuration, with the dtype that transformers keeps in it brought up to date.
-fn config_json(part: &Part, dtype: Option<Dtype>) -> Map<String, Json> {
+/// The configuration, with the dtype that transformers keeps in it brought up to date, and how the weights are quantized.
+fn config_json(job: &Job, part: &Part) -> Map<String, Json> {
     let mut config = part.json().clone();
-    let name = match dtype {
+    config.remove(QUANTIZATION);
+    let rest = job.dtype.unwrap_or_else(|| {
+        let first = part.weights.names().next().unwrap_or_default();
+        dtype_of(part, first)
+    });
+    if let Some(quantization) = job.quantizer.and_then(|q| q.config(part.component, rest)) {
+        config.insert(QUANTIZATION.to_string(), Json::Object(quantization));
+    }
+    let name = match job.dtype {
         Some(Dtype::F32) => "float32",
         Some(Dtype::F16) => "float16",
         Some(Dtype::Bf16) => "bfloat16",
@@ -160,11 +211,10 @@ fn write_tokenizer(job: &Job, folder: &Path, component: Component, config: &Text
     let target = folder.join(name);
     let mut files = Vec::new();
     if job.source.layout == Layout::Folder {
-        let from = job.source.path.join(name);
-        for file in TOKENIZER_FILES.iter().filter(|file| from.join(file).is_file()) {
+        for file in tokenizer_files(&job.source.path.join(name)) {
             create_dir_durably(&target)?;
-            let path = target.join(file);
-            let bytes = fs::read(from.join(file)).map_err(IoError::system("read", &from.join(file)))?;
+            let path = target.join(file.file_name().unwrap_or_default());
+            let bytes = fs::read(&file).map_err(IoError::system("read", &file))?;
             write_atomic(&path, |writer| {
                 writer.write_all(&bytes).map_err(IoError::system("write", &path))
             })?;
@@ -236,8 +286,11 @@ fn model_index(job: &Job, kind: ModelKind, folder: &Path) -> Map<String, Json> {
     let mut kept = job.source.metadata.clone();
     kept.retain(|key, _| !NOT_KEPT.contains(&key.as_str()));
     kept.insert("modelspec.title".to_string(), job.title.clone());
-    if let Some(scale) = job.source.logit_scale {
+    if let Some((scale, dtype)) = job.source.logit_scale {
         kept.insert(KEPT_LOGIT_SCALE.to_string(), scale.to_string());
+        if let Some(dtype) = job.dtype.or(dtype) {
+            kept.insert(KEPT_LOGIT_SCALE_DTYPE.to_string(), dtype.name().to_string());
+        }
     }
     set(KEPT_METADATA, json!(kept));
     index

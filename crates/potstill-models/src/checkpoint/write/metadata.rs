@@ -8,6 +8,7 @@ use super::single::{Plan, prefix};
 use crate::checkpoint::config::ComponentConfig;
 use crate::checkpoint::convert::Job;
 use crate::checkpoint::kinds::{Component, Dialect, SD15_SCALING_FACTOR, SDXL_SCALING_FACTOR};
+use crate::checkpoint::quantize::QUANTIZATION;
 use crate::checkpoint::scheduler::{Marks, PREDICTION_METADATA, scheduler_config};
 use crate::checkpoint::shapes::{Keys, text_config, unet_config, vae_config};
 use crate::checkpoint::single::{CONFIG_METADATA, SCHEDULER};
@@ -82,7 +83,9 @@ fn config_entry(job: &Job, plan: &Plan) -> Map<String, Json> {
             .collect();
         let implied = implied(part.component, &Keys::new(shapes), kind, pooled);
         if !implied.is_some_and(|implied| implied.same_architecture(&part.config)) {
-            entry.insert(part.component.name().to_string(), Json::Object(part.json().clone()));
+            let mut config = part.json().clone();
+            config.remove(QUANTIZATION);
+            entry.insert(part.component.name().to_string(), Json::Object(config));
         }
     }
     if let Some(kind) = kind {

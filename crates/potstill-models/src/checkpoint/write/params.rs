@@ -42,7 +42,7 @@ pub(crate) fn write_params(
         .map(|p| TensorSpec {
             name: p.name().to_string(),
             dtype,
-            shape: file_shape(p.tensor().dims()),
+            shape: file_shape(p.dims()),
         })
         .collect();
     let metadata = BTreeMap::from([("format".to_string(), "pt".to_string())]);

@@ -8,12 +8,14 @@ use potstill_io::{Dtype, TensorSpec, f32_to_bytes, layout_header, write_safetens
 use sha2::{Digest, Sha256};
 
 use super::metadata::file_metadata;
-use super::values::{bytes_as, dtype_of};
-use crate::checkpoint::convert::{ConvertProgress, Job, WeightEdit};
+use super::values::{bytes_as, dtype_of, piece_bytes};
+use crate::checkpoint::coded::SCALED_MARK;
+use crate::checkpoint::convert::{ConvertProgress, Job};
 use crate::checkpoint::kinds::{Component, Storage};
 use crate::checkpoint::names::{Stored, single_file_name};
 use crate::checkpoint::opened::LOGIT_SCALE_KEY;
 use crate::checkpoint::part::Part;
+use crate::checkpoint::quantize::{Piece, PieceSpec, Quantizer};
 use crate::checkpoint::scheduler::Marks;
 use crate::checkpoint::sort::{V_PREDICTION, ZERO_TERMINAL_SNR};
 use crate::checkpoint::weights::transpose;
@@ -23,6 +25,9 @@ use crate::model::ModelKind;
 /// ln(1/0.07) rounded up as OpenCLIP trained it to its bound of ln 100; nothing that draws pictures reads it.
 const LOGIT_SCALE: f32 = 4.6055;
 
+/// ComfyUI takes a mark of two numbers for: multiply in the precision of the rest, with the weights as they decode.
+const SCALED_MARK_LENGTH: usize = 2;
+
 /// What a tensor of the file is made of.
 pub(super) enum Content<'a> {
     /// Parameters of a component, one after the other, each so stored.
@@ -31,15 +36,25 @@ pub(super) enum Content<'a> {
         names: Vec<(String, Vec<usize>)>,
         storage: Storage,
     },
+    /// A piece of a quantized parameter of this name and shape.
+    Piece {
+        part: &'a Part,
+        name: String,
+        shape: Vec<usize>,
+        piece: Piece,
+        quantizer: &'a Quantizer<'a>,
+    },
     /// Given values.
     Constant(Vec<f32>),
+    /// Given bytes.
+    Bytes(Vec<u8>),
 }
 
 /// The tensors of the file.
 pub(super) struct Plan<'a> {
     pub(super) specs: Vec<TensorSpec>,
     contents: Vec<Content<'a>>,
-    edit: Option<&'a dyn WeightEdit>,
+    job: &'a Job<'a>,
 }
 
 /// Writes the file.
@@ -98,7 +113,7 @@ pub(super) fn prefix(kind: Option<ModelKind>, component: Component) -> &'static 
     }
 }
 
-fn plan<'a>(job: &Job<'a>) -> Result<Plan<'a>> {
+fn plan<'a>(job: &'a Job<'a>) -> Result<Plan<'a>> {
     let kind = job.source.kind;
     if kind.is_none() && job.parts.len() > 1 {
         let reason = "has several components but no UNet; only a whole model or one component make a single file";
@@ -107,7 +122,7 @@ fn plan<'a>(job: &Job<'a>) -> Result<Plan<'a>> {
     let mut plan = Plan {
         specs: Vec::new(),
         contents: Vec::new(),
-        edit: job.edit,
+        job,
     };
     for part in job.parts.iter().copied() {
         let mut index: BTreeMap<String, usize> = BTreeMap::new();
@@ -127,6 +142,17 @@ fn plan<'a>(job: &Job<'a>) -> Result<Plan<'a>> {
                 }
                 continue;
             }
+            let quantizer = job.quantizer.filter(|q| q.takes(part.component, &name, &shape));
+            if let Some(quantizer) = quantizer.filter(|_| storage == Storage::Same) {
+                let rest = job.dtype.unwrap_or_else(|| dtype_of(part, &name));
+                add_pieces(
+                    &mut plan,
+                    quantizer,
+                    (part, &name, &shape),
+                    quantizer.pieces(&key, &shape, rest),
+                );
+                continue;
+            }
             index.insert(key.clone(), plan.specs.len());
             plan.specs.push(TensorSpec {
                 name: key,
@@ -143,7 +169,43 @@ fn plan<'a>(job: &Job<'a>) -> Result<Plan<'a>> {
     if kind == Some(ModelKind::Sdxl) {
         add_sdxl_constants(job, &mut plan);
     }
+    if job.quantizer.is_some() {
+        plan.specs.push(TensorSpec {
+            name: format!("{}{SCALED_MARK}", prefix(kind, Component::Unet)),
+            dtype: Dtype::F8E4M3,
+            shape: vec![SCALED_MARK_LENGTH],
+        });
+        plan.contents.push(Content::Bytes(vec![0; SCALED_MARK_LENGTH]));
+    }
     Ok(plan)
+}
+
+fn add_pieces<'a>(
+    plan: &mut Plan<'a>,
+    quantizer: &'a Quantizer<'a>,
+    (part, name, shape): (&'a Part, &str, &[usize]),
+    pieces: Vec<PieceSpec>,
+) {
+    for PieceSpec {
+        piece,
+        key,
+        dtype,
+        shape: stored,
+    } in pieces
+    {
+        plan.specs.push(TensorSpec {
+            name: key,
+            dtype,
+            shape: stored,
+        });
+        plan.contents.push(Content::Piece {
+            part,
+            name: name.to_string(),
+            shape: shape.to_vec(),
+            piece,
+            quantizer,
+        });
+    }
 }
 
 /// The smallest dtype that has every value of both: thirds of one tensor may be stored in different ones.
@@ -166,15 +228,10 @@ fn add_sdxl_constants(job: &Job, plan: &mut Plan) {
         plan.contents.push(Content::Constant(values));
     };
     if let Some(part) = job.parts.iter().find(|part| part.component == Component::TextEncoder2) {
-        let dtype = job
-            .dtype
-            .unwrap_or_else(|| dtype_of(part, "text_model.final_layer_norm.weight"));
-        add(
-            LOGIT_SCALE_KEY,
-            dtype,
-            &[],
-            vec![job.source.logit_scale.unwrap_or(LOGIT_SCALE)],
-        );
+        let (scale, stated) = job.source.logit_scale.unwrap_or((LOGIT_SCALE, None));
+        let dtype = job.dtype.or(stated);
+        let dtype = dtype.unwrap_or_else(|| dtype_of(part, "text_model.final_layer_norm.weight"));
+        add(LOGIT_SCALE_KEY, dtype, &[], vec![scale]);
     }
     let marks = Marks::of_config(&job.source.scheduler);
     if marks.v_prediction {
@@ -205,6 +262,18 @@ impl Plan<'_> {
                 let bytes = f32_to_bytes(values, dtype).map_err(|e| ModelError::input("dtype", e))?;
                 return sink(&bytes);
             }
+            Content::Bytes(bytes) => return sink(bytes),
+            Content::Piece {
+                part,
+                name,
+                shape,
+                piece,
+                quantizer,
+            } => {
+                sink(&piece_bytes(self.job, quantizer, part, (name, shape), *piece)?)?;
+                part.weights.release(name);
+                return Ok(());
+            }
             Content::Parameters { part, names, storage } => (part, names, *storage),
         };
         // Thirds come in the order of the names, which is query, key, value only by chance.
@@ -214,7 +283,7 @@ impl Plan<'_> {
         let mut ordered: Vec<_> = names.iter().collect();
         ordered.sort_by_key(|(name, _)| third(name));
         for (name, shape) in ordered {
-            let bytes = bytes_as(part, name, dtype, self.edit)?;
+            let bytes = bytes_as(part, name, dtype, self.job.edit)?;
             match storage {
                 Storage::Transposed => sink(&transpose(&bytes, shape, dtype.size()))?,
                 _ => sink(&bytes)?,
