@@ -5,23 +5,23 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::io::Write;
+use std::path::Path;
 use std::sync::Arc;
 
-use potstill_io::{Dtype, Header, IoError, TensorSpec, create_dir_durably, f32_to_bytes, layout_header, write_atomic};
+use potstill_io::{Dtype, IoError, create_dir_durably, f32_to_bytes, layout_header, write_atomic, write_atomic_once};
 
 use crate::canonical::sha256;
-use crate::component::{ComponentId, LOCK_FILE, PLAN_FILE, SEAL_FILE, TEMPORARY_PREFIX, shard_file};
+use crate::component::{ComponentId, LOCK_FILE, PLAN_FILE, TEMPORARY_PREFIX, shard_file};
 use crate::digest::Digest32;
 use crate::error::CacheError;
 use crate::folder::FolderSource;
 use crate::layout::{KEY, Layout, SEED, ShardRange, TIMESTEP};
-use crate::lock::BuildLock;
+use crate::lock::{BuildLock, Hold};
 use crate::plan::{Plan, StorageDtype};
-use crate::reader::{read_plan, read_references, read_seal};
-use crate::seal::{Dependencies, Seal, ShardInfo};
-use crate::source::SourceError;
-use crate::verify::{ShardProblem, hash_shard, read_header};
+use crate::reader::{read_plan, read_seal};
+use crate::seal::{Seal, ShardInfo};
+use crate::site::{Site, metadata};
 
 /// How far a component is built.
 #[derive(Debug, Clone, PartialEq)]
@@ -76,12 +76,7 @@ pub fn component_state(cache: &Path, plan: &Plan) -> Result<ComponentState, Cach
         Err(CacheError::Unsealed { .. }) => {}
         Err(error) => return Err(error),
     }
-    let site = Site {
-        cache: cache.to_owned(),
-        layout: layout(&source, plan)?,
-        component,
-        plan: sha256(&bytes),
-    };
+    let site = Site::of(cache, plan, &bytes)?;
     Ok(ComponentState::Partial {
         done: site.done()?,
         total: site.layout.shard_count(),
@@ -104,61 +99,13 @@ fn refuse_finished(state: ComponentState, component: &ComponentId, wanted: &[u8]
     }
 }
 
-fn layout(source: &FolderSource, plan: &Plan) -> Result<Layout, CacheError> {
-    let (latents, text) = match plan {
-        Plan::Teacher(_) => read_references(source)?,
-        _ => (None, None),
-    };
-    Layout::new(plan, latents.as_ref(), text.as_ref())
-}
-
-/// Where a component's files are and what should be in them.
-#[derive(Debug, Clone)]
-struct Site {
-    cache: PathBuf,
-    component: ComponentId,
-    layout: Layout,
-    plan: Digest32,
-}
-
-impl Site {
-    fn folder(&self) -> PathBuf {
-        self.cache.join(self.component.to_string())
-    }
-
-    fn done(&self) -> Result<Vec<u32>, CacheError> {
-        let source = FolderSource::new(&self.cache);
-        let mut done = Vec::new();
-        for shard in self.layout.shards() {
-            let path = self.component.file(&shard_file(shard.index));
-            match read_header(&source, &path) {
-                Ok((header, _)) if self.belongs(&header, shard)? => done.push(shard.index),
-                Ok(_) | Err(ShardProblem::Header(_) | ShardProblem::Source(SourceError::Missing { .. })) => {}
-                Err(ShardProblem::Source(error)) => return Err(error.into()),
-            }
-        }
-        Ok(done)
-    }
-
-    fn belongs(&self, header: &Header, shard: ShardRange) -> Result<bool, CacheError> {
-        let same = |spec: &TensorSpec| {
-            header
-                .get(&spec.name)
-                .is_some_and(|t| t.dtype == spec.dtype && t.shape == spec.shape)
-        };
-        let specs = self.layout.tensors(shard)?;
-        Ok(*header.metadata() == metadata(self.plan, shard.index)
-            && header.tensors().len() == specs.len()
-            && specs.iter().all(same))
-    }
-}
-
-/// A component being built: by nobody else at the same time, until it is sealed, [ended](Builder::end) or dropped with
-/// all its writers.
+/// A component being built, until it is sealed, [ended](Builder::end) or dropped with all its writers: by nobody else at the
+/// same time, or by [parts](Builder::begin_part) that share the work.
 #[derive(Debug, Clone)]
 pub struct Builder {
     site: Site,
     lock: Arc<BuildLock>,
+    hold: Hold,
 }
 
 impl Builder {
@@ -168,32 +115,47 @@ impl Builder {
     /// [`CacheError::ForeignPlan`] when the folder holds another plan, [`CacheError::Sealed`] when nothing is left to
     /// build, [`CacheError::Busy`] while another build is at work on it, [`CacheError::Mismatch`] or [`CacheError::Unplanned`] for a teacher without its latents and text.
     pub fn begin(cache: &Path, plan: &Plan) -> Result<Self, CacheError> {
+        Self::begin_as(cache, plan, Hold::Alone)
+    }
+
+    /// Begins or continues building together with other processes, each of which writes other shards. A shard that is
+    /// there already is never replaced, so that it stays what a seal meanwhile says of it; what others are writing is not
+    /// removed.
+    ///
+    /// # Errors
+    /// As [`Builder::begin`]; [`CacheError::Busy`] while a build is at work that is no part.
+    pub fn begin_part(cache: &Path, plan: &Plan) -> Result<Self, CacheError> {
+        Self::begin_as(cache, plan, Hold::WithOthers)
+    }
+
+    fn begin_as(cache: &Path, plan: &Plan, hold: Hold) -> Result<Self, CacheError> {
         let component = plan.component();
         plan.validate().map_err(|source| CacheError::Plan {
             place: format!("plan of {component}"),
             source,
         })?;
-        let source = FolderSource::new(cache);
         let bytes = plan.to_bytes()?;
-        let layout = layout(&source, plan)?;
-        let folder = cache.join(component.to_string());
+        let site = Site::of(cache, plan, &bytes)?;
+        let folder = site.folder();
         // Before a folder is made for it.
         refuse_finished(component_state(cache, plan)?, &component, &bytes)?;
         create_dir_durably(&folder)?;
-        let lock = Arc::new(BuildLock::acquire(&folder, &component)?);
+        let lock = Arc::new(BuildLock::acquire(&folder, &component, hold)?);
         // Again: another build may have ended since.
         let begun = refuse_finished(component_state(cache, plan)?, &component, &bytes)?;
-        remove_leftovers(&folder)?;
-        if !begun {
-            write_file(&folder.join(PLAN_FILE), &bytes)?;
+        if hold == Hold::Alone {
+            remove_leftovers(&folder)?;
         }
-        let site = Site {
-            cache: cache.to_owned(),
-            component,
-            layout,
-            plan: sha256(&bytes),
-        };
-        Ok(Self { site, lock })
+        if !begun {
+            let path = folder.join(PLAN_FILE);
+            let is_first = write_atomic_once(&path, |writer| {
+                writer.write_all(&bytes).map_err(IoError::system("write", &path))
+            })?;
+            if !is_first {
+                refuse_finished(component_state(cache, plan)?, &component, &bytes)?;
+            }
+        }
+        Ok(Self { site, lock, hold })
     }
 
     /// The component.
@@ -214,6 +176,14 @@ impl Builder {
     /// [`CacheError::Source`] when a file cannot be read at all.
     pub fn done(&self) -> Result<Vec<u32>, CacheError> {
         self.site.done()
+    }
+
+    /// Whether a shard is written by now, perhaps by another part.
+    ///
+    /// # Errors
+    /// [`CacheError::OutOfRange`]; [`CacheError::Source`] when the file cannot be read at all.
+    pub fn is_done(&self, index: u32) -> Result<bool, CacheError> {
+        self.site.is_done(self.site.layout.shard(index)?)
     }
 
     /// A writer of one shard.
@@ -242,10 +212,10 @@ impl Builder {
         })
     }
 
-    /// Seals the component, which ends the build. See [`seal`].
+    /// Seals the component, which ends the build. See [`seal`](crate::seal()).
     ///
     /// # Errors
-    /// As [`seal`].
+    /// As [`seal`](crate::seal()).
     pub fn seal(&self) -> Result<Seal, CacheError> {
         let seal = self.site.seal()?;
         self.end();
@@ -256,14 +226,6 @@ impl Builder {
     pub fn end(&self) {
         self.lock.release();
     }
-}
-
-/// What a shard says of itself in its header.
-pub(crate) fn metadata(plan: Digest32, shard: u32) -> BTreeMap<String, String> {
-    BTreeMap::from([
-        ("plan".to_owned(), plan.to_string()),
-        ("shard".to_owned(), shard.to_string()),
-    ])
 }
 
 #[derive(Debug)]
@@ -342,7 +304,7 @@ impl ShardWriter {
             range,
             mut fields,
         } = self;
-        let Builder { site, lock } = builder;
+        let Builder { site, lock, hold } = builder;
         let wrong = |reason: String| CacheError::Shard {
             component: site.component.clone(),
             shard: range.index,
@@ -383,11 +345,23 @@ impl ShardWriter {
         let path = site.folder().join(&file);
         let mut hasher = blake3::Hasher::new();
         let parts = || std::iter::once(&header).chain(order.iter().map(|&i| &data[i]));
-        write_atomic(&path, |writer| {
+        let write = |writer: &mut dyn Write| {
             parts()
                 .try_for_each(|part| writer.write_all(part))
                 .map_err(IoError::system("write", &path))
-        })?;
+        };
+        match hold {
+            Hold::Alone => write_atomic(&path, write)?,
+            // Another part was here first, or the file is damaged.
+            Hold::WithOthers => {
+                if !write_atomic_once(&path, write)? {
+                    if site.is_done(range)? {
+                        return site.inspect(range);
+                    }
+                    write_atomic(&path, write)?;
+                }
+            }
+        }
         parts().for_each(|part| {
             hasher.update(part);
         });
@@ -420,79 +394,6 @@ fn largest_finite(dtype: StorageDtype) -> f32 {
         StorageDtype::Bf16 => f32::from_bits(0x7f7f_7fff),
         StorageDtype::F32 => f32::MAX,
     }
-}
-
-/// Seals a component: reads every shard, and writes `seal.json` when the plan is covered.
-///
-/// # Errors
-/// [`CacheError::Shard`] naming a shard that is missing, damaged or of another plan; [`CacheError::Unsealed`] when a
-/// teacher's latents or text are not sealed yet; [`CacheError::Sealed`] when there is a seal already;
-/// [`CacheError::Busy`] while it is being built.
-pub fn seal(cache: &Path, component: &ComponentId) -> Result<Seal, CacheError> {
-    let source = FolderSource::new(cache);
-    let (plan, bytes) = read_plan(&source, component)?;
-    let site = Site {
-        cache: cache.to_owned(),
-        component: component.clone(),
-        layout: layout(&source, &plan)?,
-        plan: sha256(&bytes),
-    };
-    let _lock = BuildLock::acquire(&site.folder(), component)?;
-    site.seal()
-}
-
-impl Site {
-    fn seal(&self) -> Result<Seal, CacheError> {
-        let source = FolderSource::new(&self.cache);
-        let component = &self.component;
-        match read_seal(&source, component) {
-            Err(CacheError::Unsealed { .. }) => {}
-            Ok(_) => {
-                return Err(CacheError::Sealed {
-                    component: component.clone(),
-                });
-            }
-            Err(error) => return Err(error),
-        }
-        let dependencies = match component {
-            ComponentId::Teacher(_) => Some(Dependencies {
-                latents: sha256(&read_seal(&source, &ComponentId::Latents)?.1),
-                text: sha256(&read_seal(&source, &ComponentId::Text)?.1),
-            }),
-            _ => None,
-        };
-        let mut shards = Vec::with_capacity(self.layout.shard_count() as usize);
-        for range in self.layout.shards() {
-            let file = shard_file(range.index);
-            let wrong = |reason: String| CacheError::Shard {
-                component: component.clone(),
-                shard: range.index,
-                reason,
-            };
-            let path = component.file(&file);
-            let (header, size) = read_header(&source, &path).map_err(|problem| wrong(problem.to_string()))?;
-            if !self.belongs(&header, range)? {
-                return Err(wrong(format!("{path} is of another plan")));
-            }
-            let blake3 = hash_shard(&source, &path, size).map_err(|error| wrong(error.to_string()))?;
-            shards.push(ShardInfo {
-                file,
-                bytes: size,
-                records: range.records,
-                blake3,
-            });
-        }
-        let seal = Seal::new(component, self.plan, shards, dependencies);
-        write_file(&self.folder().join(SEAL_FILE), &seal.to_bytes()?)?;
-        Ok(seal)
-    }
-}
-
-fn write_file(path: &Path, bytes: &[u8]) -> Result<(), CacheError> {
-    write_atomic(path, |writer| {
-        writer.write_all(bytes).map_err(IoError::system("write", path))
-    })?;
-    Ok(())
 }
 
 fn remove_leftovers(folder: &Path) -> Result<(), CacheError> {

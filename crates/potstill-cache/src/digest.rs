@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use serde::de::{Error, Unexpected};
+use serde::de::{Error, Unexpected, Visitor};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 /// A SHA-256 or BLAKE3 digest.
@@ -26,11 +26,22 @@ impl Digest32 {
         }
         rest.is_empty().then_some(Self(out))
     }
+
+    /// 64 lower-case hex digits.
+    pub(crate) fn hex(&self) -> [u8; 64] {
+        const DIGITS: &[u8; 16] = b"0123456789abcdef";
+        let mut text = [0; 64];
+        for (pair, byte) in text.as_chunks_mut::<2>().0.iter_mut().zip(self.0) {
+            *pair = [DIGITS[usize::from(byte >> 4)], DIGITS[usize::from(byte & 15)]];
+        }
+        text
+    }
 }
 
 impl fmt::Display for Digest32 {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+        // Cannot fail: hex digits are ASCII.
+        f.write_str(std::str::from_utf8(&self.hex()).unwrap_or_default())
     }
 }
 
@@ -42,15 +53,26 @@ impl fmt::Debug for Digest32 {
 
 impl Serialize for Digest32 {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_str(self)
+        serializer.serialize_str(std::str::from_utf8(&self.hex()).unwrap_or_default())
     }
 }
 
 impl<'de> Deserialize<'de> for Digest32 {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let text = std::borrow::Cow::<str>::deserialize(deserializer)?;
-        Self::from_hex(&text)
-            .ok_or_else(|| D::Error::invalid_value(Unexpected::Str(&text), &"64 lower-case hexadecimal digits"))
+        /// Looks at the text where it is: a plan has hundreds of thousands of digests.
+        struct Hex;
+        impl Visitor<'_> for Hex {
+            type Value = Digest32;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("64 lower-case hexadecimal digits")
+            }
+
+            fn visit_str<E: Error>(self, text: &str) -> Result<Digest32, E> {
+                Digest32::from_hex(text).ok_or_else(|| E::invalid_value(Unexpected::Str(text), &self))
+            }
+        }
+        deserializer.deserialize_str(Hex)
     }
 }
 

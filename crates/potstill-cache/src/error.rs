@@ -117,6 +117,18 @@ pub enum CacheError {
         /// What is wrong.
         reason: String,
     },
+    /// A record whose file could not be read.
+    #[error("{component}: {field} of {entry} cannot be read: {source}")]
+    Record {
+        /// The component.
+        component: ComponentId,
+        /// The field.
+        field: String,
+        /// The record.
+        entry: String,
+        /// What is wrong with the file.
+        source: SourceError,
+    },
     /// A file of the files layout that is not as the layout has it.
     #[error("{path}: {reason}")]
     Entry {
@@ -156,7 +168,7 @@ impl CacheError {
     #[must_use]
     pub fn code(&self) -> &'static str {
         match self {
-            Self::Source(_) => "unreadable",
+            Self::Source(_) | Self::Record { .. } => "unreadable",
             #[cfg(feature = "fs")]
             Self::Io(_) => "io",
             Self::Plan { .. } => "plan-invalid",
@@ -182,7 +194,7 @@ impl CacheError {
     #[must_use]
     pub fn remedy(&self) -> Option<String> {
         let remedy = match self {
-            Self::Source(error) => error.remedy(),
+            Self::Source(source) | Self::Record { source, .. } => source.remedy(),
             Self::Json { .. } => "Remove that file and run `potstill cache build` again.",
             Self::Shard { .. } => "Remove that shard's file and run `potstill cache build` again.",
             Self::Occupied { .. } => "Name another folder, or remove that one: nothing is mixed with what is there.",

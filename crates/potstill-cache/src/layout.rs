@@ -13,6 +13,7 @@ use crate::component::ComponentId;
 use crate::digest::Digest32;
 use crate::error::CacheError;
 use crate::plan::{LatentsPlan, Plan, StorageDtype, TeacherPlan, TextPlan};
+use crate::reader::References;
 
 /// Name of the tensor of record keys.
 pub(crate) const KEY: &str = "key";
@@ -91,31 +92,34 @@ impl Layout {
     /// [`CacheError::Unplanned`] or [`CacheError::Mismatch`] when a teacher's latents or text are missing or others than
     /// it was planned for; [`CacheError::OutOfRange`] when a sample names a view or caption that they do not have, when
     /// `timeIds` are not one per view, or when there would be too many shards.
-    pub fn new(
-        plan: &Plan,
-        latents: Option<&Arc<LatentsPlan>>,
-        text: Option<&Arc<TextPlan>>,
-    ) -> Result<Self, CacheError> {
-        Ok(match plan {
-            Plan::Latents(plan) => Self::latents(Arc::new(plan.clone()))?,
-            Plan::Text(plan) => Self::text(Arc::new(plan.clone()))?,
+    pub(crate) fn new(plan: Plan, references: &References) -> Result<Self, CacheError> {
+        match plan {
+            Plan::Latents(plan) => Self::of_latents(Arc::new(plan)),
+            Plan::Text(plan) => Self::of_text(Arc::new(plan)),
             Plan::Teacher(plan) => {
                 let unplanned = |component| CacheError::Unplanned { component };
+                let latents = references.latents.as_ref();
                 let latents = latents.ok_or_else(|| unplanned(ComponentId::Latents))?;
+                let text = references.text.as_ref();
                 let text = text.ok_or_else(|| unplanned(ComponentId::Text))?;
                 check_reference(
-                    plan,
+                    &plan,
                     "plan of latents",
                     plan.latents,
-                    &Plan::Latents((**latents).clone()),
+                    ComponentId::Latents,
+                    latents.digest,
                 )?;
-                check_reference(plan, "plan of text", plan.text, &Plan::Text((**text).clone()))?;
-                Self::teacher(Arc::new(plan.clone()), Arc::clone(latents), text)?
+                check_reference(&plan, "plan of text", plan.text, ComponentId::Text, text.digest)?;
+                Self::teacher(Arc::new(plan), Arc::clone(&latents.plan), &text.plan)
             }
-        })
+        }
     }
 
-    fn latents(plan: Arc<LatentsPlan>) -> Result<Self, CacheError> {
+    /// The layout of a checked plan.
+    ///
+    /// # Errors
+    /// [`CacheError::OutOfRange`] when there would be too many shards.
+    pub(crate) fn of_latents(plan: Arc<LatentsPlan>) -> Result<Self, CacheError> {
         let (shard_records, views) = (
             plan.shard_records,
             plan.views.iter().map(|v| (v.view, 1)).collect::<Vec<_>>(),
@@ -127,7 +131,8 @@ impl Layout {
         )
     }
 
-    fn text(plan: Arc<TextPlan>) -> Result<Self, CacheError> {
+    /// As [`Layout::of_latents`].
+    pub(crate) fn of_text(plan: Arc<TextPlan>) -> Result<Self, CacheError> {
         let (shard_records, records) = (plan.shard_records, plan.captions.len() as u64);
         Self::of(Of::Text(plan), shard_records, std::iter::once((None, records)))
     }
@@ -440,8 +445,13 @@ impl Layout {
 }
 
 /// That the plan which a teacher refers to is the one at hand.
-fn check_reference(plan: &TeacherPlan, what: &'static str, expected: Digest32, other: &Plan) -> Result<(), CacheError> {
-    let found = other.digest()?;
+fn check_reference(
+    plan: &TeacherPlan,
+    what: &'static str,
+    expected: Digest32,
+    other: ComponentId,
+    found: Digest32,
+) -> Result<(), CacheError> {
     if found == expected {
         return Ok(());
     }
@@ -449,7 +459,7 @@ fn check_reference(plan: &TeacherPlan, what: &'static str, expected: Digest32, o
         component: ComponentId::Teacher(plan.id.clone()),
         what,
         expected: expected.to_string().into(),
-        other: format!("that of {}", other.component()),
+        other: format!("that of {other}"),
         found: found.to_string().into(),
         remedy: "Build this teacher again, or bring back the component that it was built on.",
     })

@@ -4,6 +4,7 @@ use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{self, ErrorKind, Read, Seek, Write};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use potstill_io::IoError;
 
@@ -14,11 +15,27 @@ use crate::source::SourceError;
 /// Longest process number that is read from a lock file, in bytes.
 const MAX_PID: u64 = 20;
 
+/// How long a part of a build waits for another that is just ending, and holds the folder alone while it removes the lock's
+/// file.
+const PATIENCE: Duration = Duration::from_secs(2);
+/// Between two looks.
+const PAUSE: Duration = Duration::from_millis(10);
+
+/// Who else may build in a folder at the same time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Hold {
+    /// Nobody.
+    Alone,
+    /// Other parts of the same build.
+    WithOthers,
+}
+
 /// A lock of the operating system on a file in the folder: it ends with the process that holds it, however that ends. What a
 /// killed build leaves is a file that nobody holds.
 #[derive(Debug)]
 pub(crate) struct BuildLock {
     path: PathBuf,
+    hold: Hold,
     /// Gone once released.
     file: Mutex<Option<File>>,
 }
@@ -28,8 +45,9 @@ impl BuildLock {
     ///
     /// # Errors
     /// [`CacheError::Busy`] when another build holds it; [`CacheError::Io`].
-    pub fn acquire(folder: &Path, component: &ComponentId) -> Result<Self, CacheError> {
+    pub fn acquire(folder: &Path, component: &ComponentId, hold: Hold) -> Result<Self, CacheError> {
         let path = folder.join(LOCK_FILE);
+        let begun = Instant::now();
         loop {
             // Followed, it would be emptied wherever it leads to.
             if fs::symlink_metadata(&path).is_ok_and(|found| found.is_symlink()) {
@@ -43,8 +61,16 @@ impl BuildLock {
                 .truncate(false)
                 .open(&path)
                 .map_err(IoError::system("open", &path))?;
-            match file.try_lock() {
+            let locked = match hold {
+                Hold::Alone => file.try_lock(),
+                Hold::WithOthers => file.try_lock_shared(),
+            };
+            match locked {
                 Ok(()) => {}
+                Err(TryLockError::WouldBlock) if hold == Hold::WithOthers && begun.elapsed() < PATIENCE => {
+                    std::thread::sleep(PAUSE);
+                    continue;
+                }
                 Err(TryLockError::WouldBlock) => {
                     return Err(CacheError::Busy {
                         component: component.clone(),
@@ -58,12 +84,18 @@ impl BuildLock {
             if !is_at(&file, &path) {
                 continue;
             }
+            // Of several parts none is the process that holds it.
+            let named = match hold {
+                Hold::Alone => format!("{}\n", std::process::id()),
+                Hold::WithOthers => String::new(),
+            };
             file.set_len(0)
                 .and_then(|()| file.rewind())
-                .and_then(|()| writeln!(file, "{}", std::process::id()))
+                .and_then(|()| file.write_all(named.as_bytes()))
                 .map_err(IoError::system("write", &path))?;
             return Ok(Self {
                 path,
+                hold,
                 file: Mutex::new(Some(file)),
             });
         }
@@ -77,12 +109,22 @@ impl BuildLock {
     /// Gives the folder to others. Again: nothing.
     pub fn release(&self) {
         let mut file = self.file.lock().unwrap_or_else(PoisonError::into_inner);
-        if file.is_some() && cfg!(unix) {
+        if let Some(file) = file.as_ref().filter(|_| cfg!(unix))
+            && self.is_last(file)
+        {
             // Before the lock goes, or it might be another's. A file that stays (elsewhere, or after a kill) locks nobody out,
             // and verification passes over it.
             let _ = fs::remove_file(&self.path);
         }
         *file = None;
+    }
+
+    /// Whether nobody else holds the file: then it is held alone here.
+    fn is_last(&self, file: &File) -> bool {
+        match self.hold {
+            Hold::Alone => true,
+            Hold::WithOthers => file.unlock().is_ok() && file.try_lock().is_ok() && is_at(file, &self.path),
+        }
     }
 }
 
@@ -135,8 +177,8 @@ mod tests {
     #[test]
     fn only_one_holds_it() {
         let folder = tempfile::tempdir().unwrap();
-        let lock = BuildLock::acquire(folder.path(), &ComponentId::Text).unwrap();
-        let error = BuildLock::acquire(folder.path(), &ComponentId::Text).unwrap_err();
+        let lock = BuildLock::acquire(folder.path(), &ComponentId::Text, Hold::Alone).unwrap();
+        let error = BuildLock::acquire(folder.path(), &ComponentId::Text, Hold::Alone).unwrap_err();
         assert!(
             matches!(error, CacheError::Busy { process: Some(pid), .. } if pid == std::process::id()),
             "{error}"
@@ -144,7 +186,28 @@ mod tests {
         lock.release();
         assert!(!lock.is_held());
         assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0);
-        BuildLock::acquire(folder.path(), &ComponentId::Text).unwrap();
+        BuildLock::acquire(folder.path(), &ComponentId::Text, Hold::Alone).unwrap();
+    }
+
+    #[test]
+    fn parts_hold_it_together_and_nobody_alone_meanwhile() {
+        let folder = tempfile::tempdir().unwrap();
+        let acquire = |hold| BuildLock::acquire(folder.path(), &ComponentId::Text, hold);
+        let (one, two) = (acquire(Hold::WithOthers).unwrap(), acquire(Hold::WithOthers).unwrap());
+        for held in [one, two] {
+            assert!(matches!(
+                acquire(Hold::Alone),
+                Err(CacheError::Busy { process: None, .. })
+            ));
+            held.release();
+        }
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0);
+        let alone = acquire(Hold::Alone).unwrap();
+        assert!(matches!(
+            acquire(Hold::WithOthers),
+            Err(CacheError::Busy { process: Some(_), .. })
+        ));
+        drop(alone);
     }
 
     #[test]
@@ -155,7 +218,7 @@ mod tests {
             "4194304999\nlonger than any process number",
         )
         .unwrap();
-        let lock = BuildLock::acquire(folder.path(), &ComponentId::Text).unwrap();
+        let lock = BuildLock::acquire(folder.path(), &ComponentId::Text, Hold::Alone).unwrap();
         let written = fs::read_to_string(folder.path().join(LOCK_FILE)).unwrap();
         assert_eq!(written, format!("{}\n", std::process::id()));
         drop(lock);
@@ -182,7 +245,7 @@ mod tests {
         let precious = folder.path().join("precious");
         fs::write(&precious, "kept").unwrap();
         std::os::unix::fs::symlink(&precious, folder.path().join(LOCK_FILE)).unwrap();
-        let error = BuildLock::acquire(folder.path(), &ComponentId::Text).unwrap_err();
+        let error = BuildLock::acquire(folder.path(), &ComponentId::Text, Hold::Alone).unwrap_err();
         assert!(matches!(error, CacheError::Source(SourceError::Link { .. })), "{error}");
         assert_eq!(fs::read(&precious).unwrap(), b"kept");
     }
@@ -201,7 +264,7 @@ mod tests {
                 scope.spawn(|| {
                     while entered.load(Ordering::SeqCst) < 500 {
                         assert!(started.elapsed() < GIVE_UP, "nobody gets in any more");
-                        let Ok(lock) = BuildLock::acquire(folder.path(), &ComponentId::Text) else {
+                        let Ok(lock) = BuildLock::acquire(folder.path(), &ComponentId::Text, Hold::Alone) else {
                             continue;
                         };
                         assert_eq!(inside.fetch_add(1, Ordering::SeqCst), 0);

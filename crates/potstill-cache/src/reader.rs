@@ -12,7 +12,7 @@ use crate::error::CacheError;
 use crate::layout::{Draw, LATENTS, Layout, NOISE};
 use crate::plan::{LatentsPlan, MAX_PLAN_BYTES, NoiseOfPlan, Plan, TeacherPlan, TextPlan};
 use crate::seal::{MAX_SEAL_BYTES, Seal};
-use crate::source::{Source, SourceError};
+use crate::source::{OwnedSource, Source, SourceError};
 use crate::verify::read_header;
 
 /// Values of several records.
@@ -22,6 +22,17 @@ pub struct Batch {
     pub shape: Vec<usize>,
     /// Row-major.
     pub values: Vec<f32>,
+}
+
+/// Which records of a component to read, and which field of each.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Rows {
+    /// The component.
+    pub component: ComponentId,
+    /// One field for all records, or one for each.
+    pub fields: Vec<String>,
+    /// Records of one shape, in the order in which they are wanted.
+    pub records: Vec<u64>,
 }
 
 /// A component's plan and its bytes.
@@ -72,25 +83,48 @@ pub(crate) fn read_seal<S: Source + ?Sized>(
     Ok((seal, bytes))
 }
 
+/// A plan that teachers refer to, and its digest.
+#[derive(Debug, Clone)]
+pub(crate) struct Reference<P> {
+    pub plan: Arc<P>,
+    pub digest: Digest32,
+}
+
 /// The plans of latents and text, where there are any.
-pub(crate) type References = (Option<Arc<LatentsPlan>>, Option<Arc<TextPlan>>);
+#[derive(Debug, Clone, Default)]
+pub(crate) struct References {
+    pub latents: Option<Reference<LatentsPlan>>,
+    pub text: Option<Reference<TextPlan>>,
+}
+
+impl References {
+    /// Keeps a plan, if it is one that teachers refer to.
+    pub fn keep(&mut self, plan: Plan, digest: Digest32) {
+        match plan {
+            Plan::Latents(plan) => {
+                let plan = Arc::new(plan);
+                self.latents = Some(Reference { plan, digest });
+            }
+            Plan::Text(plan) => {
+                let plan = Arc::new(plan);
+                self.text = Some(Reference { plan, digest });
+            }
+            Plan::Teacher(_) => {}
+        }
+    }
+}
 
 /// The plans that teachers refer to.
 pub(crate) fn read_references<S: Source + ?Sized>(source: &S) -> Result<References, CacheError> {
-    let plan = |component| match read_plan(source, &component) {
-        Ok((plan, _)) => Ok(Some(plan)),
-        Err(CacheError::Unplanned { .. }) => Ok(None),
-        Err(error) => Err(error),
-    };
-    let latents = match plan(ComponentId::Latents)? {
-        Some(Plan::Latents(plan)) => Some(Arc::new(plan)),
-        _ => None,
-    };
-    let text = match plan(ComponentId::Text)? {
-        Some(Plan::Text(plan)) => Some(Arc::new(plan)),
-        _ => None,
-    };
-    Ok((latents, text))
+    let mut references = References::default();
+    for component in [ComponentId::Latents, ComponentId::Text] {
+        match read_plan(source, &component) {
+            Ok((plan, bytes)) => references.keep(plan, sha256(&bytes)),
+            Err(CacheError::Unplanned { .. }) => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(references)
 }
 
 struct Component {
@@ -104,7 +138,7 @@ struct Component {
 
 /// A cache opened for reading: latents, text and any number of teachers, all sealed and made for one another.
 pub struct CacheReader {
-    source: Box<dyn Source + Send + Sync>,
+    source: Box<dyn OwnedSource>,
     latents_plan: Arc<LatentsPlan>,
     text_plan: Arc<TextPlan>,
     components: BTreeMap<ComponentId, Component>,
@@ -118,7 +152,7 @@ impl CacheReader {
     ///
     /// # Errors
     /// [`CacheError`] naming both sides and the remedy.
-    pub fn open(source: Box<dyn Source + Send + Sync>, teachers: Option<&[String]>) -> Result<Self, CacheError> {
+    pub fn open(source: Box<dyn OwnedSource>, teachers: Option<&[String]>) -> Result<Self, CacheError> {
         let teachers: Vec<ComponentId> = match teachers {
             Some(ids) => ids
                 .iter()
@@ -129,34 +163,36 @@ impl CacheReader {
                 .filter(|c| matches!(c, ComponentId::Teacher(_)))
                 .collect(),
         };
-        let (latents_plan, text_plan) = match read_references(&*source)? {
+        let references = read_references(&*source)?;
+        let unplanned = |component| CacheError::Unplanned { component };
+        let (latents, text) = match (&references.latents, &references.text) {
             (Some(latents), Some(text)) => (latents, text),
             (None, None) if teachers.is_empty() => return Err(CacheError::NoCache),
-            (None, _) => {
-                return Err(CacheError::Unplanned {
-                    component: ComponentId::Latents,
-                });
-            }
-            (_, None) => {
-                return Err(CacheError::Unplanned {
-                    component: ComponentId::Text,
-                });
-            }
+            (None, _) => return Err(unplanned(ComponentId::Latents)),
+            (_, None) => return Err(unplanned(ComponentId::Text)),
         };
         let mut components = BTreeMap::new();
         for id in [ComponentId::Latents, ComponentId::Text].into_iter().chain(teachers) {
-            let (plan, plan_bytes) = read_plan(&*source, &id)?;
+            let (layout, plan) = match &id {
+                ComponentId::Latents => (Layout::of_latents(Arc::clone(&latents.plan))?, latents.digest),
+                ComponentId::Text => (Layout::of_text(Arc::clone(&text.plan))?, text.digest),
+                ComponentId::Teacher(_) => {
+                    let (plan, bytes) = read_plan(&*source, &id)?;
+                    (Layout::new(plan, &references)?, sha256(&bytes))
+                }
+            };
             let (seal, seal_bytes) = read_seal(&*source, &id)?;
             let component = Component {
-                layout: Layout::new(&plan, Some(&latents_plan), Some(&text_plan))?,
+                layout,
                 seal,
                 seal_digest: sha256(&seal_bytes),
-                plan: sha256(&plan_bytes),
+                plan,
                 headers: Mutex::default(),
             };
             check_seal(&id, &component, &components)?;
             components.insert(id, component);
         }
+        let (latents_plan, text_plan) = (Arc::clone(&latents.plan), Arc::clone(&text.plan));
         Ok(Self {
             source,
             latents_plan,
@@ -214,7 +250,7 @@ impl CacheReader {
     /// Reads a field of records of one shape, as f32.
     ///
     /// # Errors
-    /// [`CacheError::OutOfRange`], [`CacheError::MixedShapes`], [`CacheError::Shard`] or [`CacheError::Source`].
+    /// [`CacheError::OutOfRange`], [`CacheError::MixedShapes`], [`CacheError::Shard`] or [`CacheError::Record`].
     pub fn read(&self, id: &ComponentId, field: &str, records: &[u64]) -> Result<Batch, CacheError> {
         let component = self.component(id)?;
         let mut shape: Option<Vec<usize>> = None;
@@ -240,6 +276,48 @@ impl CacheReader {
         Ok(Batch { shape: batch, values })
     }
 
+    /// Reads rows, as f32.
+    ///
+    /// # Errors
+    /// As [`CacheReader::read`]; [`CacheError::OutOfRange`] also when there are neither one field nor as many as records.
+    pub fn rows(&self, rows: &Rows) -> Result<Batch, CacheError> {
+        let Rows {
+            component: id,
+            fields,
+            records,
+        } = rows;
+        if let [field] = fields.as_slice() {
+            return self.read(id, field, records);
+        }
+        let out_of_range = |what| CacheError::OutOfRange {
+            component: id.clone(),
+            what,
+        };
+        if fields.len() != records.len() {
+            let what = format!("{} fields for {} records", fields.len(), records.len());
+            return Err(out_of_range(what));
+        }
+        let mut whole: Option<Batch> = None;
+        for (field, &record) in fields.iter().zip(records) {
+            let row = self.read(id, field, &[record])?;
+            match &mut whole {
+                None => whole = Some(row),
+                Some(whole) if whole.shape[1..] == row.shape[1..] => {
+                    whole.shape[0] += 1;
+                    whole.values.extend(row.values);
+                }
+                Some(_) => {
+                    return Err(CacheError::MixedShapes {
+                        component: id.clone(),
+                        first: records[0],
+                        other: record,
+                    });
+                }
+            }
+        }
+        whole.ok_or_else(|| out_of_range("no records".to_owned()))
+    }
+
     fn read_record(
         &self,
         id: &ComponentId,
@@ -263,11 +341,15 @@ impl CacheReader {
             .filter(|t| t.dtype == dtype && t.bytes() == bytes as u64 * u64::from(shard.records));
         let tensor = tensor.ok_or_else(|| wrong(format!("{field} is missing or has another shape")))?;
         let mut buffer = vec![0; bytes];
-        self.source.read(
-            &path,
-            header.data_start() + tensor.start + u64::from(within) * bytes as u64,
-            &mut buffer,
-        )?;
+        let start = header.data_start() + tensor.start + u64::from(within) * bytes as u64;
+        if let Err(source) = self.source.read(&path, start, &mut buffer) {
+            return Err(CacheError::Record {
+                component: id.clone(),
+                field: field.to_owned(),
+                entry: component.layout.name(record)?,
+                source,
+            });
+        }
         dtype
             .to_f32_into(&buffer, out)
             .map_err(|error| wrong(error.to_string()))
@@ -341,6 +423,19 @@ impl CacheReader {
         let mut batch = vec![records.len()];
         batch.extend(shape.unwrap_or_default());
         Ok(Batch { shape: batch, values })
+    }
+}
+
+/// The components of a cache that have any file: latents, text, then the teachers by name.
+///
+/// # Errors
+/// [`CacheError::NoCache`] when there are none; [`CacheError::Source`].
+pub fn read_components<S: Source + ?Sized>(source: &S) -> Result<Vec<ComponentId>, CacheError> {
+    let found = components(&source.list()?);
+    if found.is_empty() {
+        Err(CacheError::NoCache)
+    } else {
+        Ok(found)
     }
 }
 

@@ -14,6 +14,18 @@ pub trait MaybeSync {}
 #[cfg(not(feature = "fs"))]
 impl<T: ?Sized> MaybeSync for T {}
 
+/// `Send` where a reader is used from other threads (feature `fs`); nothing in WASM.
+#[cfg(feature = "fs")]
+pub trait MaybeSend: Send {}
+#[cfg(feature = "fs")]
+impl<T: Send + ?Sized> MaybeSend for T {}
+
+/// `Send` where a reader is used from other threads (feature `fs`); nothing in WASM.
+#[cfg(not(feature = "fs"))]
+pub trait MaybeSend {}
+#[cfg(not(feature = "fs"))]
+impl<T: ?Sized> MaybeSend for T {}
+
 /// A file that could not be read.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum SourceError {
@@ -96,6 +108,16 @@ pub trait Source: MaybeSync {
     /// # Errors
     /// [`SourceError`].
     fn read_all(&self, path: &str, limit: u64) -> Result<Vec<u8>, SourceError> {
+        let mut buffer = Vec::new();
+        self.read_into(path, limit, &mut buffer)?;
+        Ok(buffer)
+    }
+
+    /// [`Source::read_all`] in the place of what a buffer holds.
+    ///
+    /// # Errors
+    /// [`SourceError`].
+    fn read_into(&self, path: &str, limit: u64, buffer: &mut Vec<u8>) -> Result<(), SourceError> {
         let bytes = self.size(path)?;
         if bytes > limit {
             return Err(SourceError::TooLarge {
@@ -104,11 +126,14 @@ pub trait Source: MaybeSync {
                 limit,
             });
         }
-        let mut buffer = vec![0; bytes as usize];
-        self.read(path, 0, &mut buffer)?;
-        Ok(buffer)
+        buffer.resize(bytes as usize, 0);
+        self.read(path, 0, buffer)
     }
 }
+
+/// A source that a reader keeps.
+pub trait OwnedSource: Source + MaybeSend {}
+impl<T: Source + MaybeSend + ?Sized> OwnedSource for T {}
 
 /// Files held in memory.
 #[derive(Debug, Clone, Default)]

@@ -1,5 +1,6 @@
 //! One file of the layout: seven tensors of one sample, without a batch axis.
 
+use std::cell::RefCell;
 use std::collections::BTreeMap;
 
 use potstill_io::{Dtype, Header, TensorInfo};
@@ -18,6 +19,10 @@ pub(crate) const POOLED: &str = "pooled_embeds";
 
 /// Longest file that is read: two latents of the largest picture in f32 have 32 MiB, the text a fraction of one.
 pub(crate) const MAX_FILE_BYTES: u64 = 64 << 20;
+/// Largest buffer that a thread keeps: a file of SDXL's at 1024² has 0.6 MB.
+const MAX_BUFFER: usize = 4 << 20;
+/// Most buffers that a thread keeps: files that are looked at together.
+const MAX_BUFFERS: usize = 8;
 /// Width of SDXL's text, whose pooled states no file may lack.
 const SDXL_WIDTH: usize = 2048;
 
@@ -135,12 +140,30 @@ impl Loaded {
     }
 }
 
+thread_local! {
+    /// Bytes of files that were looked at, for the next files that this thread reads: pages that are fresh for every one would
+    /// have to be cleared first.
+    static BUFFERS: RefCell<Vec<Vec<u8>>> = const { RefCell::new(Vec::new()) };
+}
+
+impl Drop for Loaded {
+    fn drop(&mut self) {
+        let bytes = std::mem::take(&mut self.bytes);
+        BUFFERS.with_borrow_mut(|buffers| {
+            if bytes.capacity() <= MAX_BUFFER && buffers.len() < MAX_BUFFERS {
+                buffers.push(bytes);
+            }
+        });
+    }
+}
+
 /// Reads a file whole. The inner error is of the header.
 pub(crate) fn load<S: Source + ?Sized>(
     source: &S,
     path: &str,
 ) -> Result<Result<Loaded, potstill_io::HeaderError>, SourceError> {
-    let bytes = source.read_all(path, MAX_FILE_BYTES)?;
+    let mut bytes = BUFFERS.with_borrow_mut(Vec::pop).unwrap_or_default();
+    source.read_into(path, MAX_FILE_BYTES, &mut bytes)?;
     Ok(Header::from_bytes(&bytes).map(|header| Loaded { header, bytes }))
 }
 

@@ -30,6 +30,8 @@ pub use origin::{NoiseOrigin, NoiseSource};
 pub(crate) use entry::{HIDDEN_STATES, Loaded, NOISE, POOLED, PREDICTION, Problem, SEED, TIMESTEP, load, problems};
 pub(crate) use name::teacher_seed;
 pub(crate) use rule::DrawRule;
+#[cfg(feature = "fs")]
+pub(crate) use stage::STAGE;
 pub(crate) use teacher::{PREDICTION_KIND, prediction_kind};
 
 /// The entries of the folders of a cache in the files layout: teachers by folder (empty for the one that was named itself),

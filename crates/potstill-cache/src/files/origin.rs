@@ -57,11 +57,23 @@ impl NoiseOrigin {
     /// Finds the generator of noise that was stored as `dtype`; none when no known one makes it from this seed.
     #[must_use]
     pub fn recognise(seed: u64, noise: &[f32], dtype: Dtype) -> Option<Self> {
+        // Cannot fail for dtypes of floats, of which the noise came.
+        let bytes = f32_to_bytes(noise, dtype).unwrap_or_default();
+        Self::recognise_stored(seed, noise, &bytes, dtype)
+    }
+
+    /// [`NoiseOrigin::recognise`], with the bytes that the values were read from.
+    pub(crate) fn recognise_stored(seed: u64, noise: &[f32], bytes: &[u8], dtype: Dtype) -> Option<Self> {
         if noise.is_empty() {
             return None;
         }
         for bf16 in [false, true] {
-            let stored = Stored { noise, dtype, bf16 };
+            let stored = Stored {
+                noise,
+                bytes,
+                dtype,
+                bf16,
+            };
             let found = stored
                 .exactly(NoiseSource::TorchAvx2, &|out| TorchGenerator::new(seed).randn(out))
                 .or_else(|| stored.exactly(NoiseSource::Philox, &|out| Generator::Philox.fill_noise(seed, out)))
@@ -78,6 +90,8 @@ impl NoiseOrigin {
 /// Noise as it lies in a file, and how it is supposed to have come there.
 struct Stored<'a> {
     noise: &'a [f32],
+    /// The same, as they lie there.
+    bytes: &'a [u8],
     dtype: Dtype,
     bf16: bool,
 }
@@ -85,8 +99,12 @@ struct Stored<'a> {
 impl Stored<'_> {
     /// That rounding gives the very values.
     fn exactly(&self, source: NoiseSource, fill: &dyn Fn(&mut [f32])) -> Option<NoiseSource> {
-        self.is_made_by(fill, &|stored, made| stored == self.round(made))
-            .then_some(source)
+        let agree = |stored: &[f32], made: &[f32]| {
+            let bytes = self.rounded(made);
+            // Nearly always; a zero may have lost its sign.
+            self.bytes.starts_with(&bytes) || self.dtype.to_f32(&bytes).is_ok_and(|made| stored == made)
+        };
+        self.is_made_by(fill, &agree).then_some(source)
     }
 
     fn torch_default(&self, seed: u64) -> Option<NoiseSource> {
@@ -131,18 +149,15 @@ impl Stored<'_> {
         agree(self.noise, &made)
     }
 
-    fn round(&self, made: &[f32]) -> Vec<f32> {
-        let through = |values: &[f32], dtype: Dtype| {
-            // Cannot fail: both are dtypes of floats.
-            f32_to_bytes(values, dtype)
-                .and_then(|bytes| dtype.to_f32(&bytes))
-                .unwrap_or_default()
-        };
-        if self.bf16 {
-            through(&through(made, Dtype::Bf16), self.dtype)
-        } else {
-            through(made, self.dtype)
+    /// Values as they would lie there.
+    fn rounded(&self, made: &[f32]) -> Vec<u8> {
+        // Cannot fail: all are dtypes of floats.
+        let stored = |values: &[f32]| f32_to_bytes(values, self.dtype).unwrap_or_default();
+        if !self.bf16 {
+            return stored(made);
         }
+        let bf16 = f32_to_bytes(made, Dtype::Bf16).and_then(|bytes| Dtype::Bf16.to_f32(&bytes));
+        stored(&bf16.unwrap_or_default())
     }
 
     /// Within the tolerance of a generator and what rounding adds to it.

@@ -8,10 +8,10 @@ use potstill_io::{IoError, create_dir_durably, rename_durably};
 
 use crate::component::{ComponentId, LOCK_FILE};
 use crate::error::CacheError;
-use crate::lock::BuildLock;
+use crate::lock::{BuildLock, Hold};
 
 /// Where folders are filled, in the folder that they are for. Nothing of the layout is looked for in such a folder.
-const STAGE: &str = ".potstill-export";
+pub(crate) const STAGE: &str = ".potstill-export";
 
 /// The folder that folders are filled in. It goes when it is dropped; what a killed export leaves, the next one removes.
 pub(super) struct Stage {
@@ -29,7 +29,7 @@ impl Stage {
     pub fn begin(out: &Path, first: &str) -> Result<Self, CacheError> {
         let folder = out.join(STAGE);
         create_dir_durably(&folder)?;
-        let lock = BuildLock::acquire(&folder, &ComponentId::Teacher(first.to_owned()))?;
+        let lock = BuildLock::acquire(&folder, &ComponentId::Teacher(first.to_owned()), Hold::Alone)?;
         let stage = Self {
             out: out.to_owned(),
             folder,

@@ -2,6 +2,7 @@
 
 mod documents;
 mod validate;
+mod write;
 
 use serde::Deserialize;
 
@@ -12,7 +13,7 @@ pub use documents::{
 };
 pub use validate::PlanError;
 
-use crate::canonical::{canonical_json, sha256};
+use crate::canonical::sha256;
 use crate::component::ComponentId;
 use crate::digest::Digest32;
 use crate::error::CacheError;
@@ -41,6 +42,30 @@ impl Plan {
     /// # Errors
     /// [`PlanError`]: no plan, of another version, contradicting itself, or not in canonical form.
     pub fn parse(bytes: &[u8]) -> Result<Self, PlanError> {
+        let plan = match Self::read(bytes) {
+            Some(plan) => plan,
+            None => Self::refuse(bytes)?,
+        };
+        plan.validate()?;
+        // A digest names bytes; two spellings of one plan would have two names.
+        if plan.to_bytes().map_err(|error| PlanError::Json {
+            reason: error.to_string(),
+        })? != bytes
+        {
+            return Err(PlanError::NotCanonical);
+        }
+        Ok(plan)
+    }
+
+    /// A plan of whichever component. One of another is told by its first keys, so nothing is read twice.
+    fn read(bytes: &[u8]) -> Option<Self> {
+        let latents = serde_json::from_slice(bytes).map(Self::Latents);
+        let text = latents.or_else(|_| serde_json::from_slice(bytes).map(Self::Text));
+        text.or_else(|_| serde_json::from_slice(bytes).map(Self::Teacher)).ok()
+    }
+
+    /// Why a document is no plan.
+    fn refuse(bytes: &[u8]) -> Result<Self, PlanError> {
         #[derive(Deserialize)]
         struct Head {
             format: String,
@@ -57,7 +82,7 @@ impl Plan {
         if head.version != u64::from(documents::PLAN_VERSION) {
             return Err(PlanError::Version { version: head.version });
         }
-        let plan = match head.component.as_str() {
+        Ok(match head.component.as_str() {
             "latents" => Self::Latents(serde_json::from_slice(bytes).map_err(json)?),
             "text" => Self::Text(serde_json::from_slice(bytes).map_err(json)?),
             "teacher" => Self::Teacher(serde_json::from_slice(bytes).map_err(json)?),
@@ -66,16 +91,7 @@ impl Plan {
                     component: head.component,
                 });
             }
-        };
-        plan.validate()?;
-        // A digest names bytes; two spellings of one plan would have two names.
-        if plan.to_bytes().map_err(|error| PlanError::Json {
-            reason: error.to_string(),
-        })? != bytes
-        {
-            return Err(PlanError::NotCanonical);
-        }
-        Ok(plan)
+        })
     }
 
     /// The canonical JSON: the bytes of `plan.json`.
@@ -83,11 +99,7 @@ impl Plan {
     /// # Errors
     /// [`CacheError::Json`] for a number that is not finite.
     pub fn to_bytes(&self) -> Result<Vec<u8>, CacheError> {
-        match self {
-            Self::Latents(plan) => canonical_json(plan),
-            Self::Text(plan) => canonical_json(plan),
-            Self::Teacher(plan) => canonical_json(plan),
-        }
+        write::canonical(self)
     }
 
     /// SHA-256 of the canonical JSON: the name of what was asked.

@@ -1,7 +1,5 @@
 //! The plans and seals of a cache, and whether they belong together.
 
-use std::sync::Arc;
-
 use potstill_io::Header;
 
 use super::kinds;
@@ -12,8 +10,8 @@ use crate::component::{ComponentId, PLAN_FILE, SEAL_FILE, shard_file};
 use crate::digest::Digest32;
 use crate::error::CacheError;
 use crate::layout::Layout;
-use crate::plan::{GivenDraw, LatentsPlan, Plan, TeacherPlan, TextPlan};
-use crate::reader::{read_plan, read_seal};
+use crate::plan::{GivenDraw, Plan, TeacherPlan};
+use crate::reader::{References, read_plan, read_seal};
 use crate::seal::Seal;
 use crate::source::Source;
 
@@ -69,6 +67,11 @@ impl Examined {
         }
     }
 
+    /// Whether it has no seal, so that what is not there was perhaps not written yet.
+    pub fn is_unsealed(&self) -> bool {
+        matches!(self.seal, Err(CacheError::Unsealed { .. }))
+    }
+
     fn teacher(&self) -> Option<&TeacherPlan> {
         match &self.plan {
             Ok(Plan::Teacher(plan)) => Some(plan),
@@ -85,16 +88,16 @@ pub(crate) struct Documents {
 impl Documents {
     pub fn read<S: Source + ?Sized>(source: &S, ids: Vec<ComponentId>) -> Self {
         let mut examined: Vec<Examined> = ids.into_iter().map(|id| Examined::read(source, id)).collect();
-        let (mut latents, mut text): (Option<Arc<LatentsPlan>>, Option<Arc<TextPlan>>) = (None, None);
+        let mut references = References::default();
         // Latents and text come before the teachers that refer to them.
         for component in &mut examined {
-            let Ok(plan) = &component.plan else { continue };
-            match plan {
-                Plan::Latents(plan) => latents = Some(Arc::new(plan.clone())),
-                Plan::Text(plan) => text = Some(Arc::new(plan.clone())),
-                Plan::Teacher(_) => {}
+            let (Ok(plan), Some(digest)) = (&component.plan, component.plan_digest) else {
+                continue;
+            };
+            if !matches!(plan, Plan::Teacher(_)) {
+                references.keep(plan.clone(), digest);
             }
-            match Layout::new(plan, latents.as_ref(), text.as_ref()) {
+            match Layout::new(plan.clone(), &references) {
                 Ok(layout) => component.layout = Some(layout),
                 Err(error) => component.layout_error = Some(error),
             }
@@ -110,8 +113,8 @@ impl Documents {
         self.get(&ComponentId::Latents)?.layout.as_ref()
     }
 
-    /// Plan, seal and references of a component.
-    pub fn check(&self, examined: &Examined, findings: &mut Findings) {
+    /// Plan, seal and references of a component. `absent` are its shards that are not there.
+    pub fn check(&self, examined: &Examined, absent: &[u32], findings: &mut Findings) {
         let id = &examined.id;
         let (plan_file, seal_file) = (id.file(PLAN_FILE), id.file(SEAL_FILE));
         let at_plan = Place {
@@ -147,7 +150,10 @@ impl Documents {
                     check_coverage(id, layout, seal, at_seal, findings);
                 }
             }
-            Err(CacheError::Unsealed { .. }) => findings.add(id, &kinds::UNSEALED, at_seal, "a seal", "no file"),
+            Err(CacheError::Unsealed { .. }) => {
+                let shards = examined.layout.as_ref().map(Layout::shard_count);
+                findings.add(id, &kinds::UNSEALED, at_seal, "a seal", unsealed(shards, absent));
+            }
             Err(CacheError::Source(error)) => findings.add(id, &kinds::UNREADABLE, at_seal, "a readable file", error),
             Err(error) => findings.add(id, &kinds::SEAL_INVALID, at_seal, "a sound seal", error),
         }
@@ -252,6 +258,29 @@ impl Documents {
             );
         }
     }
+}
+
+/// Shards that are named when they are not written yet.
+const NAMED_SHARDS: usize = 8;
+
+/// How far a component is built that has no seal.
+fn unsealed(shards: Option<u32>, absent: &[u32]) -> String {
+    let Some(shards) = shards else {
+        return "no seal".to_owned();
+    };
+    if absent.is_empty() {
+        return format!("no seal; all of {shards} shards");
+    }
+    let written = shards as usize - absent.len();
+    let named: Vec<String> = absent.iter().take(NAMED_SHARDS).map(u32::to_string).collect();
+    let more = match absent.len() - named.len() {
+        0 => String::new(),
+        rest => format!(" and {rest} more"),
+    };
+    format!(
+        "no seal; {written} of {shards} shards, without {}{more}",
+        named.join(", ")
+    )
 }
 
 /// That the seal lists the plan's shards, all and no others.

@@ -6,6 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use potstill_io::Dtype;
 use potstill_noise::Mt19937;
 
+use super::finite::first_not_finite;
 use super::judge::{Predictions, judge};
 use super::measure::Moments;
 use super::plausibility::{self, Row};
@@ -54,9 +55,11 @@ struct Facts {
     entry: usize,
     seed: u64,
     timestep: i64,
-    noise: Digest32,
+    /// Of noise that no known generator made: its digest.
+    noise: Option<Digest32>,
     noise_dtype: Dtype,
-    text: Digest32,
+    /// Which of the texts of this entry, in the order of the teachers: equal ones are one.
+    text: usize,
     /// Dtypes and shapes of all floats, in words.
     form: String,
     origin: Option<NoiseOrigin>,
@@ -74,7 +77,7 @@ enum Noise {
     /// What a generator makes of the seed: the same draw however it is stored, and on whichever class of CPUs it was made.
     Made(NoiseSource),
     /// Of no known generator: the very bytes.
-    Stored(Digest32),
+    Stored(Option<Digest32>),
 }
 
 impl Facts {
@@ -180,25 +183,36 @@ pub(super) fn verify<S: Source + ?Sized>(
     options: &VerifyOptions<'_>,
 ) -> Report {
     let folders: Vec<Folder<'_>> = folders.iter().map(|(path, entries)| Folder { path, entries }).collect();
-    let jobs: Vec<(usize, usize, u64)> = folders
-        .iter()
-        .enumerate()
-        .flat_map(|(f, folder)| (0..folder.entries.len()).map(move |e| (f, e)))
-        .map(|(f, e)| {
-            let path = files_path(folders[f].path, &folders[f].entries[e]);
-            (f, e, source.size(&path).unwrap_or(0))
-        })
-        .collect();
-    let total: u64 = jobs.iter().map(|job| job.2).sum();
+    // The teachers' files of an entry together, so that their texts are compared while they are at hand.
+    let mut groups: BTreeMap<&FilesName, Vec<(usize, usize, u64)>> = BTreeMap::new();
+    for (f, folder) in folders.iter().enumerate() {
+        for (e, name) in folder.entries.iter().enumerate() {
+            let bytes = source.size(&files_path(folder.path, name)).unwrap_or(0);
+            groups.entry(name).or_default().push((f, e, bytes));
+        }
+    }
+    let groups: Vec<Vec<(usize, usize, u64)>> = groups.into_values().collect();
+    let total: u64 = groups.iter().flatten().map(|job| job.2).sum();
     let done = std::sync::atomic::AtomicU64::new(0);
     let images = options.images.map(|images| Images::of(images, &folders));
-    let looked = map(&jobs, |&(folder, entry, bytes)| {
-        let looked = look(source, &folders[folder], entry, options.level, images.as_ref());
-        let so_far = done.fetch_add(bytes, std::sync::atomic::Ordering::Relaxed) + bytes;
-        if let Some(progress) = options.progress {
-            progress.bytes(so_far, total);
-        }
-        looked
+    let looked = map(&groups, |group| {
+        let mut texts = Texts::default();
+        let look_at = |&(folder, entry, bytes): &(usize, usize, u64)| {
+            let looked = look(
+                source,
+                &folders[folder],
+                entry,
+                options.level,
+                images.as_ref(),
+                &mut texts,
+            );
+            let so_far = done.fetch_add(bytes, std::sync::atomic::Ordering::Relaxed) + bytes;
+            if let Some(progress) = options.progress {
+                progress.bytes(so_far, total);
+            }
+            (folder, looked)
+        };
+        group.iter().map(look_at).collect::<Vec<_>>()
     });
 
     let mut findings: Vec<Findings> = folders.iter().map(|_| Findings::default()).collect();
@@ -214,7 +228,7 @@ pub(super) fn verify<S: Source + ?Sized>(
             bytes: 0,
         })
         .collect();
-    for (&(folder, ..), looked) in jobs.iter().zip(looked) {
+    for (folder, looked) in looked.into_iter().flatten() {
         reports[folder].bytes += looked.bytes;
         findings[folder].merge(looked.findings);
         facts[folder].extend(looked.facts);
@@ -284,6 +298,7 @@ fn look<S: Source + ?Sized>(
     entry: usize,
     level: Level,
     images: Option<&Images<'_>>,
+    texts: &mut Texts,
 ) -> Looked {
     let name = &folder.entries[entry];
     let path = files_path(folder.path, name);
@@ -307,7 +322,11 @@ fn look<S: Source + ?Sized>(
         }
         Ok(Ok(loaded)) => {
             bytes = loaded.bytes.len() as u64;
-            look_inside(&loaded, folder, entry, level, images, &mut at)
+            let facts = look_inside(&loaded, folder, entry, level, images, &mut at);
+            facts.map(|facts| Facts {
+                text: texts.class_of(loaded),
+                ..facts
+            })
         }
     };
     Looked {
@@ -350,14 +369,16 @@ fn look_inside(
     }
     let mut finite = true;
     for tensor in [PREDICTION, NOISE, HIDDEN_STATES, POOLED] {
-        let values = loaded.floats(tensor).unwrap_or_default();
-        if let Some(index) = values.iter().position(|value| !value.is_finite()) {
+        let Some((info, bytes)) = loaded.tensor(tensor) else {
+            continue;
+        };
+        if let Some((index, value)) = first_not_finite(info.dtype, bytes) {
             finite = false;
             at.add(
                 &kinds::NOT_FINITE,
                 tensor,
                 "finite values",
-                format!("{} at {index}", values[index]),
+                format!("{value} at {index}"),
             );
         }
     }
@@ -370,7 +391,7 @@ fn look_inside(
     let (mut origin, mut row) = (None, None);
     if level >= Level::Determinism {
         let (noise, prediction) = (loaded.floats(NOISE)?, loaded.floats(PREDICTION)?);
-        origin = NoiseOrigin::recognise(seed, &noise, noise_info.dtype);
+        origin = NoiseOrigin::recognise_stored(seed, &noise, noise_bytes, noise_info.dtype);
         row = finite.then(|| Row {
             record: entry as u64,
             timestep: u32::try_from(timestep).unwrap_or(0).min(TIMESTEPS - 1),
@@ -389,9 +410,9 @@ fn look_inside(
         entry,
         seed,
         timestep,
-        noise: hash(&[noise_bytes]),
+        noise: origin.is_none().then(|| hash(&[noise_bytes])),
         noise_dtype: noise_info.dtype,
-        text: hash(&[HIDDEN_STATES, POOLED].map(|tensor| loaded.tensor(tensor).map_or(&[][..], |(_, bytes)| bytes))),
+        text: 0,
         form: format!("{PREDICTION} {prediction}, {NOISE} {noise}, {HIDDEN_STATES} {states}, {POOLED} {pooled}"),
         origin,
         seeding,
@@ -407,6 +428,42 @@ fn hash(parts: &[&[u8]]) -> Digest32 {
         hasher.update(part);
     }
     Digest32(hasher.finalize().into())
+}
+
+/// Texts of one entry that are kept to be compared with those of the other teachers. Most often all are one, and comparing
+/// it is far quicker than hashing it; of teachers that all have another, only digests are kept.
+const KEPT_TEXTS: usize = 4;
+
+/// The different texts of one entry.
+#[derive(Default)]
+struct Texts {
+    kept: Vec<Loaded>,
+    others: Vec<Digest32>,
+}
+
+impl Texts {
+    /// The number of a file's text.
+    fn class_of(&mut self, loaded: Loaded) -> usize {
+        if let Some(class) = self.kept.iter().position(|kept| text_of(kept) == text_of(&loaded)) {
+            return class;
+        }
+        if self.kept.len() < KEPT_TEXTS {
+            self.kept.push(loaded);
+            return self.kept.len() - 1;
+        }
+        let digest = hash(&text_of(&loaded));
+        let class = self.others.iter().position(|other| *other == digest);
+        let class = class.unwrap_or_else(|| {
+            self.others.push(digest);
+            self.others.len() - 1
+        });
+        KEPT_TEXTS + class
+    }
+}
+
+/// What a file has of its caption.
+fn text_of(loaded: &Loaded) -> [&[u8]; 2] {
+    [HIDDEN_STATES, POOLED].map(|tensor| loaded.tensor(tensor).map_or(&[][..], |(_, bytes)| bytes))
 }
 
 /// The layout asks for no metadata. Where a file names its image and base seed, name and seed must be theirs.
@@ -663,7 +720,10 @@ fn compare_teachers(folders: &[Folder<'_>], facts: &[Vec<Facts>], findings: &mut
                 let noise = match facts.origin {
                     _ if !same => String::new(),
                     Some(origin) => format!(", noise by {origin}"),
-                    None => format!(", noise {}", facts.noise),
+                    None => format!(
+                        ", noise {}",
+                        facts.noise.map(|digest| digest.to_string()).unwrap_or_default()
+                    ),
                 };
                 format!("seed {}, timestep {}{noise}", facts.seed, facts.timestep)
             };

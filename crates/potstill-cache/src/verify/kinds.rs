@@ -8,6 +8,7 @@ const RESTORE: &str =
     "copy the file again from where the cache came from, or remove it and its seal.json and build again";
 const RESEAL: &str = "remove seal.json and run `potstill cache build` again: it looks at the shards and seals them";
 const RESUME: &str = "run `potstill cache build` again: it continues where it stopped";
+const SEAL: &str = "run `potstill cache build` again: it continues where it stopped; of a build in parts, run those that are missing and then `potstill cache seal`";
 const REBUILD_TEACHER: &str =
     "build this teacher again on the latents and text at hand, or bring back those it was built on";
 const RESTORE_ENTRY: &str = "copy the file again from where the cache came from, or build the entry again";
@@ -31,8 +32,8 @@ kinds! {
     PLAN_EDITED = "plan-edited", Error, true, "bring back the original plan.json, or build the component again";
     /// The seal names another plan than the shards and the plan.json do.
     SEAL_FOREIGN = "seal-of-another-plan", Error, true, RESEAL;
-    /// No seal.
-    UNSEALED = "unsealed", Error, true, RESUME;
+    /// No seal: a build that has not ended, or parts that are not joined.
+    UNSEALED = "unsealed", Error, true, SEAL;
     /// A seal that is none.
     SEAL_INVALID = "seal-invalid", Error, true, RESEAL;
     /// The seal lists other shards than the plan has.
@@ -84,6 +85,11 @@ kinds! {
     /// A teacher none of whose predictions fit what the plan says they are. No contradiction: it may be untrained.
     TEACHER_IMPLAUSIBLE = "teacher-implausible", Warning, true,
         "unless the teacher is untrained, look at the plan's prediction type, schedule and base seed, and at the latents' scale";
+    /// An entry that is not what the weights give.
+    RECOMPUTED_DIFFERS = "recomputed-differs", Error, true, DISTRUST;
+    /// An image that was drawn for recomputation and is not at hand.
+    IMAGE_ABSENT = "image-absent", Warning, false,
+        "its latents were not checked: name the folder that has it (--images)";
     /// A file of the files layout that is no safetensors file.
     FILE_HEADER = "file-header", Error, true, RESTORE_ENTRY;
     /// A tensor that a file should have.

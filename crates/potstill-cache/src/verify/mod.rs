@@ -2,8 +2,9 @@
 
 mod documents;
 mod files;
+mod finite;
 mod judge;
-mod kinds;
+pub(crate) mod kinds;
 mod measure;
 mod plausibility;
 mod report;
@@ -32,7 +33,7 @@ use crate::source::{MaybeSync, Source};
 use documents::{Documents, Examined};
 use judge::Predictions;
 use plausibility::Row;
-use report::{Findings, Place};
+pub(crate) use report::{Findings, Place};
 use shard::{ShardOutcome, check_shard};
 
 /// Told of the bytes that were read and of those there are.
@@ -112,15 +113,16 @@ pub fn verify<S: Source + ?Sized>(source: &S, options: &VerifyOptions<'_>) -> Re
         return Err(CacheError::NoCache);
     }
     let documents = Documents::read(source, ids);
+    let absent: Vec<Vec<u32>> = documents.examined.iter().map(|e| absent_shards(e, &files)).collect();
     let mut findings: Vec<Findings> = Vec::new();
-    for examined in &documents.examined {
+    for (examined, absent) in documents.examined.iter().zip(&absent) {
         let mut own = Findings::default();
-        documents.check(examined, &mut own);
+        documents.check(examined, absent, &mut own);
         check_files(examined, &files, &mut own);
         findings.push(own);
     }
 
-    let jobs = jobs(source, &documents);
+    let jobs = jobs(source, &documents, &absent);
     let total: u64 = jobs.iter().map(|job| job.bytes).sum();
     let done = std::sync::atomic::AtomicU64::new(0);
     let latents = documents.latents_layout();
@@ -172,11 +174,30 @@ pub fn verify<S: Source + ?Sized>(source: &S, options: &VerifyOptions<'_>) -> Re
     Ok(Report::new(options.level, reports, findings, statistics))
 }
 
-fn jobs<'a, S: Source + ?Sized>(source: &S, documents: &'a Documents) -> Vec<Job<'a>> {
+/// The planned shards of a component that are not among the files (which are sorted).
+fn absent_shards(examined: &Examined, files: &[String]) -> Vec<u32> {
+    let shards = examined.layout.as_ref().map_or(0, Layout::shard_count);
+    let is_absent = |&index: &u32| {
+        let path = examined.id.file(&shard_file(index));
+        files.binary_search(&path).is_err()
+    };
+    (0..shards).filter(is_absent).collect()
+}
+
+/// What is looked at: every planned shard, but for those that a build which has not ended did not write yet.
+fn jobs<'a, S: Source + ?Sized>(source: &S, documents: &'a Documents, absent: &[Vec<u32>]) -> Vec<Job<'a>> {
     let mut jobs = Vec::new();
     for (component, examined) in documents.examined.iter().enumerate() {
         let Some(layout) = &examined.layout else { continue };
+        let unwritten = if examined.is_unsealed() {
+            &absent[component][..]
+        } else {
+            &[]
+        };
         for range in layout.shards() {
+            if unwritten.binary_search(&range.index).is_ok() {
+                continue;
+            }
             let bytes = source.size(&examined.id.file(&shard_file(range.index))).unwrap_or(0);
             jobs.push(Job {
                 component,

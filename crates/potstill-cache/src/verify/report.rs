@@ -6,11 +6,15 @@ use serde::Serialize;
 
 use crate::canonical::canonical_json;
 use crate::error::CacheError;
+use crate::recompute::{Recomputation, Recomputed};
 
 /// Version of the reports.
 const REPORT_VERSION: u32 = 1;
 /// Findings of one code that are listed per component; the others are only counted.
 pub(crate) const MAX_LISTED: usize = 50;
+
+/// The level of a report with a recomputation.
+const RECOMPUTATION: u32 = 3;
 
 /// How bad a finding is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
@@ -216,7 +220,7 @@ pub struct Report {
     /// `files` for the files layout; absent for shards.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub layout: Option<&'static str>,
-    /// Level of verification: 1 or 2.
+    /// Level of verification: 1 to 3.
     pub level: u32,
     /// The outcome.
     pub verdict: Verdict,
@@ -231,6 +235,9 @@ pub struct Report {
     /// Level 2 of the files layout: what is recognised of each teacher.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub provenance: Vec<Provenance>,
+    /// Level 3: what was computed again. Differences depend on the kernels; verdicts do not.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub recomputation: Option<Recomputation>,
 }
 
 impl Report {
@@ -264,7 +271,29 @@ impl Report {
             findings: listed,
             statistics,
             provenance: Vec::new(),
+            recomputation: None,
         }
+    }
+
+    /// With what recomputation found.
+    #[must_use]
+    pub fn with_recomputation(mut self, Recomputed { outcome, findings }: Recomputed) -> Self {
+        for (component, findings) in findings {
+            let (mut list, count) = findings.finish();
+            if count.values().any(|(severity, _)| *severity == Severity::Error) {
+                self.verdict = Verdict::Damaged;
+            }
+            self.findings.append(&mut list);
+            let counts = self.counts.entry(component).or_default();
+            for (code, (_, n)) in count {
+                *counts.entry(code).or_default() += n;
+            }
+        }
+        self.counts.retain(|_, counts| !counts.is_empty());
+        self.findings.sort();
+        self.level = RECOMPUTATION;
+        self.recomputation = Some(outcome);
+        self
     }
 
     /// The same of the files layout.

@@ -2,6 +2,8 @@
 //! timestep.
 #![allow(dead_code)] // each test uses a part of it
 
+pub mod hostile;
+
 use std::collections::BTreeMap;
 use std::path::Path;
 
