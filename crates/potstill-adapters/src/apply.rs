@@ -1,6 +1,6 @@
 //! Laying an adapter into a model's weights: all kinds of adapters, at no cost when the model runs.
 
-use potstill_engine::{Device, Tensor};
+use potstill_engine::{DType, Tensor};
 use potstill_models::{Component, Params, to_file_layout, to_memory_layout};
 
 use crate::adapter::Adapter;
@@ -15,7 +15,7 @@ use crate::product::times_transposed;
 /// A DoRA replaces W by m·(W + Δ)/‖W + Δ‖ (norms of rows); with another weight than 1 the difference of the two counts.
 ///
 /// # Errors
-/// When the weights are of another family than the adapter; then some may have been changed already.
+/// When the weights are of another family than the adapter, or quantized; then some may have been changed already.
 pub fn apply(params: &Params, adapter: &Adapter, component: Component, weight: f64) -> Result<usize> {
     let modules = adapter.modules.values().filter(|m| m.site.component == component);
     let mut count = 0;
@@ -29,11 +29,17 @@ pub fn apply(params: &Params, adapter: &Adapter, component: Component, weight: f
                 let reason = format!("the model has no {} there", part.name());
                 return Err(AdapterError::input(path, reason));
             };
-            let tensor = to_file_layout(&param.tensor())?;
+            if param.is_stored() {
+                let reason = "the model's weights are quantized and cannot be changed: lay the adapter into the checkpoint \
+                    that they were made from (`model convert --lora`) and quantize that";
+                return Err(AdapterError::input(path, reason));
+            }
+            let tensor = to_file_layout(&param.tensor())?.to_dtype(DType::F32)?;
             let shape = tensor.dims().to_vec();
             let mut values = tensor.flatten_all()?.to_vec1()?;
             change(module, part, weight, &mut values)?;
-            param.assign(&to_memory_layout(&Tensor::from_vec(values, shape, &Device::Cpu)?)?)?;
+            let changed = Tensor::from_vec(values, shape, param.tensor().device())?;
+            param.assign(&to_memory_layout(&changed)?)?;
         }
         count += 1;
     }

@@ -32,7 +32,9 @@ pub use family::Family;
 pub use into_checkpoint::AppliedTo;
 pub use matrix::{Matrix, Svd, qr, svd};
 pub use module::{Array, Kronecker, Module, Update};
-pub use operations::{Extracted, Factors, MergeInput, Resize, Resized, back_merge, extract, merge, resize, scale};
+pub use operations::{
+    Extracted, Factors, GoOn, MergeInput, Resize, Resized, back_merge, extract, merge, resize, scale,
+};
 pub use report::report;
-pub use targets::{PRESETS, choose_layers};
-pub use trained::{LoraOptions, TrainedLora};
+pub use targets::{PRESETS, choose_layers, is_chosen};
+pub use trained::{BlockOptions, LoraOptions, TrainedLora};

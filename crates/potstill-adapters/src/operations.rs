@@ -11,3 +11,8 @@ pub use extract::{Extracted, extract};
 pub use merge::{MergeInput, merge};
 pub use resize::{Resize, Resized, resize};
 pub use scale::{Factors, scale};
+
+use crate::error::Result;
+
+/// Asked before each layer of what takes minutes for a large model; its error ends the operation.
+pub type GoOn<'a> = &'a mut dyn FnMut() -> Result<()>;

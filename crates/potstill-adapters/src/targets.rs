@@ -24,22 +24,32 @@ pub fn choose_layers<'a>(words: &[String], layers: &[&'a str]) -> Result<Vec<&'a
             "name no layer; give a preset or a pattern",
         ));
     }
-    if let Some(word) = words.iter().find(|word| !layers.iter().any(|path| fits(word, path))) {
+    if let Some(word) = words
+        .iter()
+        .find(|word| !layers.iter().any(|path| is_chosen(word, path)))
+    {
         let presets = PRESETS.map(|(name, _)| name).join(", ");
         let reason = format!(
-            "fits no layer of the UNet; presets are {presets}, a pattern is compared with the whole path, such as {:?}",
+            "fits no layer; presets are {presets}, a pattern is compared with the whole path, such as {:?}",
             "up_blocks.1.*"
         );
         return Err(AdapterError::input(format!("targets: {word:?}"), reason));
     }
-    let chosen = layers.iter().filter(|path| words.iter().any(|word| fits(word, path)));
+    let chosen = layers
+        .iter()
+        .filter(|path| words.iter().any(|word| is_chosen(word, path)));
     Ok(chosen.copied().collect())
 }
 
-fn fits(word: &str, path: &str) -> bool {
+/// Whether a preset or a pattern chooses a layer.
+#[must_use]
+pub fn is_chosen(word: &str, path: &str) -> bool {
     match word {
-        "attention" => path.contains(".attn1.") || path.contains(".attn2."),
-        "transformers" => path.contains(".attentions."),
+        // Of UNets, then of text encoders.
+        "attention" => [".attn1.", ".attn2.", ".self_attn."]
+            .iter()
+            .any(|part| path.contains(part)),
+        "transformers" => path.contains(".attentions.") || path.contains(".encoder.layers."),
         "all" => true,
         pattern => matches(pattern, path),
     }
@@ -65,13 +75,15 @@ fn matches(pattern: &str, path: &str) -> bool {
 mod tests {
     use super::*;
 
-    const LAYERS: [&str; 6] = [
+    const LAYERS: [&str; 8] = [
         "conv_in",
         "down_blocks.1.attentions.0.proj_in",
         "down_blocks.1.attentions.0.transformer_blocks.0.attn1.to_q",
         "down_blocks.1.attentions.0.transformer_blocks.0.ff.net.0.proj",
         "down_blocks.1.resnets.0.conv1",
         "mid_block.attentions.0.transformer_blocks.0.attn2.to_out.0",
+        "text_encoder.text_model.encoder.layers.0.self_attn.q_proj",
+        "text_encoder_2.text_model.encoder.layers.0.mlp.fc1",
     ];
 
     fn chosen(words: &[&str]) -> Vec<usize> {
@@ -85,13 +97,15 @@ mod tests {
 
     #[test]
     fn presets_and_patterns_choose() {
-        assert_eq!(chosen(&["attention"]), [2, 5]);
-        assert_eq!(chosen(&["transformers"]), [1, 2, 3, 5]);
-        assert_eq!(chosen(&["all"]), [0, 1, 2, 3, 4, 5]);
+        assert_eq!(chosen(&["attention"]), [2, 5, 6]);
+        assert_eq!(chosen(&["transformers"]), [1, 2, 3, 5, 6, 7]);
+        assert_eq!(chosen(&["all"]), [0, 1, 2, 3, 4, 5, 6, 7]);
+        assert_eq!(chosen(&["text_encoder.*"]), [6]);
+        assert_eq!(chosen(&["text_encoder*"]), [6, 7]);
         assert_eq!(chosen(&["mid_block.*", "conv_in"]), [0, 5]);
         assert_eq!(chosen(&["*.0.*.0.*"]), [2, 3, 5]);
-        assert_eq!(chosen(&["*proj*"]), [1, 3]);
-        assert_eq!(chosen(&["*.attn1.*_q", "attention"]), [2, 5]);
+        assert_eq!(chosen(&["*proj*"]), [1, 3, 6]);
+        assert_eq!(chosen(&["*.attn1.*_q", "*.attn2.*"]), [2, 5]);
     }
 
     #[test]

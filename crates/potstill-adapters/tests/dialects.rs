@@ -323,6 +323,7 @@ fn resizing_loses_what_it_says() {
             rank: Some(3),
             energy: None,
         },
+        &mut || Ok(()),
     )
     .unwrap();
     assert!(worst(&back, &products(&adapter)) < EXACT);
@@ -334,6 +335,7 @@ fn resizing_loses_what_it_says() {
             rank: None,
             energy: Some(1.0 - 1e-12),
         },
+        &mut || Ok(()),
     )
     .unwrap();
     assert!(
@@ -347,6 +349,7 @@ fn resizing_loses_what_it_says() {
             rank: Some(1),
             energy: None,
         },
+        &mut || Ok(()),
     )
     .unwrap()
     {
@@ -365,7 +368,7 @@ fn resizing_loses_what_it_says() {
             rank: how.0,
             energy: how.1,
         };
-        assert!(resize(&mut one, how).is_err(), "{how:?}");
+        assert!(resize(&mut one, how, &mut || Ok(())).is_err(), "{how:?}");
     }
     let mut lokr = open("sd15_lokr.safetensors", "sd15");
     assert!(
@@ -374,7 +377,8 @@ fn resizing_loses_what_it_says() {
             Resize {
                 rank: Some(1),
                 energy: None
-            }
+            },
+            &mut || Ok(()),
         )
         .is_err()
     );
@@ -390,6 +394,7 @@ fn f16_rounds_the_product_little_and_refuses_what_overflows() {
             rank: Some(3),
             energy: None,
         },
+        &mut || Ok(()),
     )
     .unwrap(); // factors that f16 does not hold
     let before = products(&adapter);
@@ -720,7 +725,7 @@ fn a_rank_far_above_the_layers_sides_is_resized_in_their_size() {
         rank: Some(36),
         energy: None,
     };
-    let report = resize(&mut adapter, how).unwrap();
+    let report = resize(&mut adapter, how, &mut || Ok(())).unwrap();
     assert_eq!((report[0].from, report[0].to), (rank, 36));
     assert!(worst(&adapter, &before) < EXACT);
 }

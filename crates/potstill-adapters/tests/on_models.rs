@@ -4,13 +4,13 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use potstill_adapters::{
-    Adapter, AppliedTo, Dialect, Family, LoraOptions, Matrix, MergeInput, Resize, TrainedLora, WriteOptions, apply,
-    back_merge, extract, write_adapter,
+    Adapter, AdapterError, AppliedTo, BlockOptions, Dialect, Family, LoraOptions, Matrix, MergeInput, Resize,
+    TrainedLora, WriteOptions, apply, back_merge, extract, write_adapter,
 };
 use potstill_engine::{DType, Device, Gradients, Tensor, Value, backward, no_grad};
 use potstill_io::{Dtype, SafetensorsFile};
 use potstill_models::{
-    Component, ComponentConfig, ForwardOptions, Initialisation, ModelKind, Unet, UnetConfig, UnetInputs,
+    Component, ComponentConfig, ForwardOptions, Initialisation, ModelKind, Precision, Unet, UnetConfig, UnetInputs,
 };
 use potstill_noise::TorchGenerator;
 use serde_json::Value as Json;
@@ -45,8 +45,19 @@ fn config(kind: &str) -> UnetConfig {
 }
 
 fn unet(kind: &str) -> Unet {
+    unet_in(kind, Precision::F32)
+}
+
+fn unet_in(kind: &str, precision: Precision) -> Unet {
     let seed = json(&format!("unet_{kind}_tiny/expected.json"))["weights"]["base_seed"].as_u64();
-    Unet::random(config(kind), seed.unwrap(), Initialisation::Normal, &Device::Cpu).unwrap()
+    Unet::random_in(
+        config(kind),
+        seed.unwrap(),
+        Initialisation::Normal,
+        precision,
+        &Device::Cpu,
+    )
+    .unwrap()
 }
 
 fn family(kind: &str) -> Family {
@@ -190,6 +201,84 @@ fn predictions_losses_and_gradients_are_pefts() {
 }
 
 #[test]
+fn doras_on_layers_have_pefts_predictions_and_gradients() {
+    let (expected, unet) = (expected(), unet("sd15"));
+    let adapter = adapter("adapted/sd15_dora_peft", "sd15");
+    let lora = TrainedLora::of_adapter(&unet, &adapter, 1.).unwrap();
+    lora.params().set_trainable(|_| true);
+    let (prediction, _, mut gradients) = gradients(&unet, "sd15", true);
+    assert_prediction("dora", &prediction, &tensor(&expected, "sd15.dora.prediction"));
+    let found = lora.params().take_gradients(&mut gradients).unwrap();
+    assert_eq!(found.len(), 27);
+    for (name, gradient) in &found {
+        let gradient = gradient.as_ref().unwrap();
+        // peft's magnitudes of convolutions are [1, out, 1, 1].
+        let ending = if name.ends_with("vector") { ".weight" } else { "" };
+        let reference = tensor(&expected, &format!("sd15.dora.grad.{name}{ending}"));
+        let reference = reference.reshape(gradient.dims()).unwrap();
+        let distance = distance(gradient, &reference) / norm(&reference);
+        assert!(distance <= GRADIENT_TOLERANCE, "{name}: {distance:e}");
+    }
+    assert!(TrainedLora::of_adapter(&unet, &adapter, 0.5).is_err(), "half of a DoRA");
+}
+
+#[test]
+fn a_new_dora_starts_as_its_model_and_is_written_with_its_magnitudes() {
+    let trained = unet("sd15");
+    let before = values(predict(&trained, "sd15", false).0.tensor());
+    let dora = LoraOptions {
+        dora: true,
+        ..options(&["transformers", "*.resnets.*"])
+    };
+    let lora = TrainedLora::new(&trained, &dora).unwrap();
+    assert_eq!(values(predict(&trained, "sd15", false).0.tensor()), before);
+    for param in lora.params().iter() {
+        let moved = randn(3, param.tensor().dims()).affine(0.05, 0.).unwrap();
+        param.assign(&(param.tensor() + moved).unwrap()).unwrap();
+    }
+    let wanted = predict(&trained, "sd15", false).0;
+    let adapter = lora.adapter(BTreeMap::new(), "train", serde_json::json!({})).unwrap();
+    assert!(adapter.modules.values().all(|module| module.kind() == "dora"));
+    let other = unet("sd15");
+    apply(other.params(), &adapter, Component::Unet, 1.).unwrap();
+    assert_prediction(
+        "dora as trained",
+        predict(&other, "sd15", false).0.tensor(),
+        wanted.tensor(),
+    );
+}
+
+#[test]
+fn blocks_have_ranks_and_alphas_of_their_own() {
+    let block = |layers: &str, rank: usize, alpha: f64| BlockOptions {
+        layers: layers.to_string(),
+        rank,
+        alpha,
+    };
+    let options = LoraOptions {
+        blocks: vec![block("mid_block.*", 2, 1.), block("*.attn2.*", 8, 8.)],
+        ..options(&["attention"])
+    };
+    let unet = unet("sd15");
+    let lora = TrainedLora::new(&unet, &options).unwrap();
+    let adapter = lora.adapter(BTreeMap::new(), "train", serde_json::json!({})).unwrap();
+    for (name, module) in &adapter.modules {
+        let wanted = match (name.contains(".attn2."), name.contains("mid_block")) {
+            (true, _) => (8, 8.),
+            (false, true) => (2, 1.),
+            (false, false) => (4, 2.),
+        };
+        assert_eq!((module.rank().unwrap(), module.alpha), wanted, "{name}");
+    }
+    let none = LoraOptions {
+        blocks: vec![block("*.resnets.*", 2, 1.)],
+        ..options
+    };
+    let error = TrainedLora::new(&unet, &none).err().unwrap().to_string();
+    assert!(error.contains("*.resnets.*"), "{error}");
+}
+
+#[test]
 fn applied_adapters_predict_as_attached_ones_and_as_peft() {
     let expected = expected();
     for (kind, path, name) in [
@@ -214,6 +303,29 @@ fn applied_adapters_predict_as_attached_ones_and_as_peft() {
             let (back, _) = predict(&unet, kind, false);
             let before = Tensor::from_vec(before, back.dims(), &Device::Cpu).unwrap();
             assert_prediction("taken back", back.tensor(), &before);
+        }
+    }
+}
+
+#[test]
+fn weights_in_bf16_stay_so_when_an_adapter_is_laid_into_them() {
+    /// Half of the distance between a bf16 and the next, relative to it.
+    const HALF_STEP: f64 = 1. / 256.;
+    let adapter = adapter("adapters/sd15_lora_peft", "sd15");
+    let (base, exact, rounded) = (unet("sd15"), unet("sd15"), unet_in("sd15", Precision::Bf16));
+    for unet in [&exact, &rounded] {
+        assert_eq!(apply(unet.params(), &adapter, Component::Unet, 1.).unwrap(), 9);
+    }
+    for (param, name) in rounded.params().iter().map(|p| (p, p.name())) {
+        let tensor = param.tensor();
+        assert_eq!(tensor.dtype(), if tensor.rank() > 1 { DType::BF16 } else { DType::F32 });
+        let of = |unet: &Unet| values(&unet.params().get(name).unwrap().tensor());
+        let found = values(&tensor.to_dtype(DType::F32).unwrap());
+        for ((found, exact), base) in found.iter().zip(of(&exact)).zip(of(&base)) {
+            // Rounded twice: as it was loaded, and as it was changed.
+            let [found, exact, base] = [*found, exact, base].map(f64::from);
+            let allowed = 1.01 * HALF_STEP * (base.abs() + exact.abs()) + 1e-6;
+            assert!((found - exact).abs() <= allowed, "{name}: {found} {exact}");
         }
     }
 }
@@ -267,6 +379,8 @@ fn options(targets: &[&str]) -> LoraOptions {
         rank: 4,
         alpha: 2.,
         targets: targets.iter().map(ToString::to_string).collect(),
+        blocks: Vec::new(),
+        dora: false,
         seed: 7,
     }
 }
@@ -389,7 +503,7 @@ fn what_was_laid_into_a_model_is_extracted_from_it() {
         let bias = unet.params().get("conv_in.bias").unwrap();
         bias.assign(&(bias.tensor() + 1.).unwrap()).unwrap();
         save(&unet, &tuned);
-        let found = extract(&base, &tuned, few(3)).unwrap();
+        let found = extract(&base, &tuned, few(3), &mut || Ok(())).unwrap();
         assert_eq!(found.left_out, ["unet.conv_in.bias"]);
         assert_eq!(found.layers.len(), 9);
         assert_eq!(
@@ -405,9 +519,20 @@ fn what_was_laid_into_a_model_is_extracted_from_it() {
             assert!(error < 1e-5, "{name}: {error:e}");
         }
         assert!(found.layers.iter().all(|layer| layer.lost < 1e-5 && layer.to <= 3));
-        let fewer = extract(&base, &tuned, few(1)).unwrap();
+        let fewer = extract(&base, &tuned, few(1), &mut || Ok(())).unwrap();
         assert!(fewer.layers.iter().all(|layer| layer.to == 1 && layer.lost > 0.01));
-        assert!(extract(&base, &base, few(1)).is_err());
+        assert!(extract(&base, &base, few(1), &mut || Ok(())).is_err());
+        let mut asked = 0;
+        let ended = extract(&base, &tuned, few(1), &mut || {
+            asked += 1;
+            let file = || AdapterError::File {
+                path: "here".into(),
+                reason: "enough".into(),
+            };
+            if asked < 3 { Ok(()) } else { Err(file()) }
+        });
+        assert_eq!(ended.err().unwrap().to_string(), "here: enough");
+        assert_eq!(asked, 3);
         assert!(
             extract(
                 &base,
@@ -415,7 +540,8 @@ fn what_was_laid_into_a_model_is_extracted_from_it() {
                 Resize {
                     rank: None,
                     energy: Some(0.9)
-                }
+                },
+                &mut || Ok(()),
             )
             .is_err()
         );
@@ -439,7 +565,7 @@ fn merged_back_adapters_do_what_they_do_to_the_weights() {
             .collect::<Vec<_>>()
     };
     // Everything but rounding is kept with as many ranks as the layers have.
-    let (whole, layers) = back_merge(inputs(), Some(folder.path()), few(4096)).unwrap();
+    let (whole, layers) = back_merge(inputs(), Some(folder.path()), few(4096), &mut || Ok(())).unwrap();
     assert_eq!(layers.len(), 9);
     // Each adapter alone: what it does to a DoRA's layer depends on the weights that it meets.
     let mut wanted: BTreeMap<&String, Vec<f64>> = BTreeMap::new();
@@ -468,10 +594,13 @@ fn merged_back_adapters_do_what_they_do_to_the_weights() {
     }
     println!("merged back: {worst:.2e}");
     assert!(worst < 1e-4, "{worst:e}");
-    let (small, layers) = back_merge(inputs(), Some(folder.path()), few(2)).unwrap();
+    let (small, layers) = back_merge(inputs(), Some(folder.path()), few(2), &mut || Ok(())).unwrap();
     assert!(small.modules.values().all(|m| m.rank() == Some(2)) && layers.iter().any(|l| l.lost > 0.01));
     assert_eq!(small.provenance().len(), 2);
-    let error = back_merge(inputs(), None, few(2)).err().unwrap().to_string();
+    let error = back_merge(inputs(), None, few(2), &mut || Ok(()))
+        .err()
+        .unwrap()
+        .to_string();
     assert!(error.contains("--model"), "{error}");
     // LoRAs alone need neither a model nor a rank.
     let plain = || {
@@ -484,7 +613,7 @@ fn merged_back_adapters_do_what_they_do_to_the_weights() {
         rank: None,
         energy: Some(0.999),
     };
-    assert_eq!(back_merge(plain(), None, energy).unwrap().1.len(), 9);
+    assert_eq!(back_merge(plain(), None, energy, &mut || Ok(())).unwrap().1.len(), 9);
 }
 
 #[test]
@@ -506,6 +635,7 @@ fn checkpoints_are_written_with_adapters_in_them() {
         allow: &[],
         vae: None,
         edit: Some(&edit),
+        quantize: None,
     };
     let source = potstill_models::Checkpoint::open(&base).unwrap();
     potstill_models::convert_checkpoint(&source, &merged, &options, &mut |_, _| Ok(())).unwrap();

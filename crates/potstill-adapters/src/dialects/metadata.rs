@@ -86,12 +86,12 @@ fn peft_metadata(adapter: &Adapter) -> Map<String, Json> {
     all
 }
 
-/// The metadata that states the scales of a UNet's factors in a file of bare paths, as diffusers states them.
-pub(crate) fn unet_scales(layers: &[LayerScale]) -> BTreeMap<String, String> {
-    let prefix = Component::Unet.name();
-    let config = config_of(layers)
-        .into_iter()
-        .map(|(key, value)| (format!("{prefix}.{key}"), value));
+/// The metadata that states the scales of networks' factors in a file of bare paths, as diffusers states them.
+pub(crate) fn stated_scales(networks: &[(Component, Vec<LayerScale>)]) -> BTreeMap<String, String> {
+    let config = networks.iter().flat_map(|(component, layers)| {
+        let config = config_of(layers).into_iter();
+        config.map(|(key, value)| (format!("{}.{key}", component.name()), value))
+    });
     let text = Json::Object(config.collect()).to_string();
     BTreeMap::from([(PEFT_METADATA.to_string(), text)])
 }

@@ -7,7 +7,7 @@ mod read;
 mod tensors;
 mod write;
 
-pub(crate) use metadata::unet_scales;
+pub(crate) use metadata::stated_scales;
 pub(crate) use peft::LayerScale;
 pub use read::is_adapter;
 pub(crate) use read::read_adapter;

@@ -5,6 +5,7 @@ use std::path::Path;
 
 use potstill_models::{Component, Params};
 
+use super::GoOn;
 use super::extract::{COMPONENTS, approximate, load, most_ranks, values_of};
 use super::merge::{MergeInput, merge};
 use super::resize::{Resize, Resized, resize};
@@ -21,12 +22,17 @@ use crate::module::Module;
 ///
 /// # Errors
 /// As [`merge`]; when a DoRA comes without its model; and for an impossible rank or energy.
-pub fn back_merge(inputs: Vec<MergeInput>, model: Option<&Path>, how: Resize) -> Result<(Adapter, Vec<Resized>)> {
+pub fn back_merge(
+    inputs: Vec<MergeInput>,
+    model: Option<&Path>,
+    how: Resize,
+    go_on: GoOn<'_>,
+) -> Result<(Adapter, Vec<Resized>)> {
     how.check()?;
     let is_plain = |module: &Module| module.update.is_none() || module.kind() == "lora";
     if inputs.iter().all(|input| input.adapter.modules.values().all(is_plain)) {
         let mut adapter = merge(inputs)?;
-        let layers = resize(&mut adapter, how)?;
+        let layers = resize(&mut adapter, how, go_on)?;
         return Ok((adapter, layers));
     }
     let rank = most_ranks(how)?;
@@ -35,6 +41,7 @@ pub fn back_merge(inputs: Vec<MergeInput>, model: Option<&Path>, how: Resize) ->
     let mut layers = Vec::new();
     let mut approximated = BTreeMap::new();
     for name in names {
+        go_on()?;
         let mut total: Option<Matrix> = None;
         let mut site = None;
         for input in &inputs {

@@ -8,6 +8,7 @@ use potstill_io::Dtype;
 use potstill_models::{Checkpoint, Component, Params, Site, TextEncoder, Unet, to_file_layout};
 use serde_json::json;
 
+use super::GoOn;
 use super::resize::{Resize, Resized, energy, keep};
 use crate::adapter::Adapter;
 use crate::dialects::Dialect;
@@ -36,7 +37,7 @@ pub(super) const COMPONENTS: [Component; 3] = [Component::Unet, Component::TextE
 /// # Errors
 /// When a checkpoint cannot be read, when they are of different families or widths, when no layer differs, and for an
 /// impossible rank or energy.
-pub fn extract(base: &Path, tuned: &Path, how: Resize) -> Result<Extracted> {
+pub fn extract(base: &Path, tuned: &Path, how: Resize, go_on: GoOn<'_>) -> Result<Extracted> {
     let rank = most_ranks(how)?;
     let family = Family::of_model(base)?;
     let has = |path: &Path| Ok::<_, AdapterError>(Checkpoint::open(path)?.components().collect::<Vec<_>>());
@@ -53,6 +54,7 @@ pub fn extract(base: &Path, tuned: &Path, how: Resize) -> Result<Extracted> {
             return Err(AdapterError::file(tuned, reason));
         }
         for (name, _) in old.shapes() {
+            go_on()?;
             let Some(change) = between(&old, &new, &name)? else {
                 continue;
             };

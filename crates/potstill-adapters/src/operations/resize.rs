@@ -2,6 +2,7 @@
 
 use serde_json::json;
 
+use super::GoOn;
 use crate::adapter::Adapter;
 use crate::error::{AdapterError, Result};
 use crate::matrix::{Matrix, Svd, qr, svd};
@@ -33,12 +34,13 @@ pub struct Resized {
 /// the rank (Eckart–Young). The singular values are shared evenly by up and down, and the scale becomes 1.
 ///
 /// # Errors
-/// When neither or an impossible rank or energy is asked for, and for modules that are no plain LoRA.
-pub fn resize(adapter: &mut Adapter, how: Resize) -> Result<Vec<Resized>> {
+/// When neither or an impossible rank or energy is asked for, for modules that are no plain LoRA, and those of `go_on`.
+pub fn resize(adapter: &mut Adapter, how: Resize, go_on: GoOn<'_>) -> Result<Vec<Resized>> {
     how.check()?;
     let mut report = Vec::new();
     for (name, module) in &mut adapter.modules {
         if module.update.is_some() {
+            go_on()?;
             report.push(resize_module(name, module, how)?);
         }
     }
