@@ -41,13 +41,16 @@ const checks = () => [
   },
   { half: 'ts', label: 'biome', command: ['biome', 'check', '--error-on-warnings'] },
   { half: 'ts', label: 'tsc', command: ['tsc', '-p', 'tsconfig.check.json'] },
+  { half: 'ts', label: 'tsc, page', command: ['tsc', '-p', 'ts/page', '--noEmit'] },
   { half: 'ts', label: 'vitest', command: ['vitest', 'run'], count: countVitest },
 ];
 
 async function main(words) {
-  await setUp();
   const chosen = checks().filter(({ half }) => words.length === 0 || words.includes(half));
-  if (chosen.some(({ half }) => half === 'rust')) addComponents();
+  const rust = chosen.some(({ half }) => half === 'rust');
+  if (rust) requireCxx(); // before the set-up, which takes minutes
+  await setUp();
+  if (rust) addComponents();
   const started = performance.now();
   const total = { passed: 0, failed: 0 };
   const summary = [];
@@ -76,6 +79,14 @@ async function main(words) {
 /** Newer versions bring new lints: they are shown, but only those of the version developed with fail the test. */
 function lintLevel() {
   return rustVersion() === TESTED_RUST ? ['-D', 'warnings'] : [];
+}
+
+/** The tests run the kernels of NVIDIA's cards on the host, compiled as C++. */
+function requireCxx() {
+  if (process.platform !== 'linux' || ask(process.env.CXX ?? 'c++', ['--version']) !== undefined) return;
+  throw new RequirementError(
+    'No C++ compiler was found (`c++ --version` fails), which tests need. On Debian and Ubuntu: `apt install build-essential`.',
+  );
 }
 
 /** Rust's minimal profile lacks the formatter and the linter. */

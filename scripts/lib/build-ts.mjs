@@ -1,6 +1,16 @@
-import { chmodSync, cpSync, existsSync, mkdirSync, readdirSync, renameSync, rmSync, writeFileSync } from 'node:fs';
+import {
+  chmodSync,
+  cpSync,
+  existsSync,
+  mkdirSync,
+  readdirSync,
+  readFileSync,
+  renameSync,
+  rmSync,
+  writeFileSync,
+} from 'node:fs';
 import { join } from 'node:path';
-import { ADDON, DIST, ROOT, WASM } from './paths.mjs';
+import { ADDON, DIST, PAGE, ROOT, WASM, WASM_COMPUTE } from './paths.mjs';
 import { execute } from './shell.mjs';
 
 /** Compiles ts/ to dist/, puts beside it what tsc does not copy, and writes the recipe's JSON Schema. */
@@ -8,9 +18,26 @@ export async function buildTypeScript() {
   await execute('tsc', ['-p', 'tsconfig.json', '--pretty', 'false']);
   prune(DIST, join(ROOT, 'ts'));
   copy(WASM, join(DIST, 'native', 'wasm'), () => true);
+  copy(WASM_COMPUTE, join(DIST, 'native', 'wasm-compute'), () => true);
   copy(ADDON, join(DIST, 'native', 'generated'), (name) => name.endsWith('.d.ts'));
   chmodSync(join(DIST, 'cli', 'main.js'), 0o755);
   await writeSchema();
+  await buildPage();
+}
+
+/** The page that verifies: its scripts, what it shares with the rest, and both WASM modules; nothing else is needed to serve it. */
+async function buildPage() {
+  const source = join(ROOT, 'ts', 'page');
+  rmSync(PAGE, { recursive: true, force: true });
+  await execute('tsc', ['-p', source, '--pretty', 'false']);
+  copy(source, PAGE, (name) => name.endsWith('.css'));
+  const { version } = JSON.parse(readFileSync(join(ROOT, 'package.json'), 'utf8'));
+  writeFileSync(
+    join(PAGE, 'index.html'),
+    readFileSync(join(source, 'index.html'), 'utf8').replace('%VERSION%', version),
+  );
+  copy(WASM, join(PAGE, 'native', 'wasm'), (name) => !name.endsWith('.d.ts'));
+  copy(WASM_COMPUTE, join(PAGE, 'native', 'wasm-compute'), (name) => !name.endsWith('.d.ts'));
 }
 
 /** Removes what an earlier build wrote for a source that is gone. */

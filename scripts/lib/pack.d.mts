@@ -1,2 +1,2 @@
 /** See pack.mjs. */
-export function packAll(): Promise<string[]>;
+export function packAll(options?: { readonly addons?: string }): Promise<string[]>;

@@ -2,7 +2,7 @@ import { existsSync, mkdirSync, readdirSync, readFileSync, renameSync, rmSync } 
 import { join } from 'node:path';
 import { buildTypeScript } from './build-ts.mjs';
 import { fingerprint, isStamped, stamp } from './fingerprint.mjs';
-import { ADDON, DIST, ROOT, TOOLS, WASM } from './paths.mjs';
+import { ADDON, DIST, ROOT, TOOLS, WASM, WASM_COMPUTE } from './paths.mjs';
 import { RequirementError, rustVersion, TESTED_RUST } from './requirements.mjs';
 import { ask, CommandError, execute } from './shell.mjs';
 
@@ -87,14 +87,34 @@ export const STEPS = [
     ADDON,
   ),
   stamped(
-    { id: 'wasm', label: 'WASM module (wasm-pack)', seconds: 75, run: buildWasm },
+    {
+      id: 'wasm',
+      label: 'WASM module (wasm-pack)',
+      seconds: 75,
+      run: (show) => buildWasm(show, WASM, 'potstill_wasm'),
+    },
     () =>
       compilerVersion() +
       fingerprint([...RUST_INPUTS, ...['wasm', 'cache', 'io', 'noise'].map((room) => `crates/potstill-${room}`)]),
     WASM,
   ),
   stamped(
-    { id: 'typescript', label: 'TypeScript (tsc)', seconds: 10, run: async () => buildTypeScript() },
+    {
+      id: 'wasm-compute',
+      label: 'WASM module that computes (wasm-pack)',
+      seconds: 90,
+      run: (show) => buildWasm(show, WASM_COMPUTE, 'potstill_compute', 'recompute'),
+    },
+    () =>
+      compilerVersion() +
+      fingerprint([
+        ...RUST_INPUTS,
+        ...['wasm', 'cache', 'io', 'noise', 'engine', 'models'].map((room) => `crates/potstill-${room}`),
+      ]),
+    WASM_COMPUTE,
+  ),
+  stamped(
+    { id: 'typescript', label: 'TypeScript (tsc)', seconds: 14, run: async () => buildTypeScript() },
     () => fingerprint(TS_INPUTS, (path) => !path.endsWith('.test.ts') && !path.endsWith('.node')),
     join(DIST, 'cli', 'main.js'),
   ),
@@ -153,13 +173,17 @@ async function buildAddon(show) {
   replaceFiles(out, ADDON);
 }
 
-async function buildWasm(show) {
+/** @param {...string} features cargo's */
+async function buildWasm(show, to, name, ...features) {
   const out = join(ROOT, 'target', 'wasm-pack');
   rmSync(out, { recursive: true, force: true });
   const words = ['build', join('crates', 'potstill-wasm'), '--release', '--target', 'web', '--out-dir', out];
   // Without --no-gitignore wasm-pack writes a .gitignore of "*", and `npm pack` would leave the module out.
-  await execute('wasm-pack', [...words, '--out-name', 'potstill_wasm', '--no-pack', '--no-gitignore'], show);
-  replaceFiles(out, WASM);
+  // Of the large module wasm-opt takes longer than everything before it, and makes nothing faster: engines compile the
+  // kernels as rustc wrote them.
+  const enabled = features.length === 0 ? [] : ['--no-opt', '--', '--features', features.join(',')];
+  await execute('wasm-pack', [...words, '--out-name', name, '--no-pack', '--no-gitignore', ...enabled], show);
+  replaceFiles(out, to);
 }
 
 /** Renames every file into place: a process that has the old addon mapped keeps it. */
