@@ -1,15 +1,26 @@
 //! Verification in a browser or in Node without a native binary: conversions, no logic.
 //!
+//! Built twice: without features, a small module that verifies a cache's structure and determinism; with `recompute`, a large
+//! one that also has the engine and the models, and is loaded only to compute.
+//!
 //! Empty on other targets, so that a build of the whole workspace passes over it.
 #![cfg(target_arch = "wasm32")]
 
+#[cfg(feature = "recompute")]
+mod compute;
+#[cfg(feature = "recompute")]
+mod files;
 mod noise;
 mod source;
 
 use js_sys::{Error, Function, Reflect};
-use potstill_cache::{CacheError, FilesImages, Level, VerifyOptions};
+use potstill_cache::{CacheError, FilesImages, Level, Report, VerifyOptions};
 use wasm_bindgen::prelude::*;
 
+#[cfg(feature = "recompute")]
+pub use compute::{Unet, Workload, hold_weights_up_to, kernel_class, recompute, use_kernels, workloads};
+#[cfg(feature = "recompute")]
+pub use files::JsFiles;
 pub use noise::{TorchGenerator, draw_seed, philox_normals, stratified_timestep};
 pub use source::JsSource;
 
@@ -50,17 +61,25 @@ pub fn verify(
             return Err(failure("level", &what, Some("Use 1 or 2.")));
         }
     };
-    let failed = |error: CacheError| failure(error.code(), &error.to_string(), error.remedy().as_deref());
-    let tell = progress.map(|callback| {
-        move |done: u64, total: u64| {
-            // What the callback throws is its own affair: verification goes on.
-            let _ = callback.call2(
-                &JsValue::NULL,
-                &JsValue::from(done as f64),
-                &JsValue::from(total as f64),
-            );
-        }
-    });
+    text(&report(&source, level, progress, images)?)
+}
+
+fn failed(error: CacheError) -> Error {
+    failure(error.code(), &error.to_string(), error.remedy().as_deref())
+}
+
+fn text(report: &Report) -> Result<String, Error> {
+    let json = report.to_json().map_err(failed)?;
+    String::from_utf8(json).map_err(|error| failure("json", &error.to_string(), None))
+}
+
+fn report(
+    source: &JsSource,
+    level: Level,
+    progress: Option<Function>,
+    images: Option<String>,
+) -> Result<Report, Error> {
+    let tell = progress.map(teller);
     let images = images
         .map(|json| FilesImages::parse(&json))
         .transpose()
@@ -70,9 +89,18 @@ pub fn verify(
         images: images.as_ref(),
         progress: tell.as_ref().map(|tell| tell as &dyn potstill_cache::Progress),
     };
-    let report = potstill_cache::verify(&source, &options).map_err(failed)?;
-    let json = report.to_json().map_err(failed)?;
-    String::from_utf8(json).map_err(|error| failure("json", &error.to_string(), None))
+    potstill_cache::verify(source, &options).map_err(failed)
+}
+
+/// Tells a callback of progress. What it throws is its own affair: verification goes on.
+fn teller(callback: Function) -> impl Fn(u64, u64) {
+    move |done: u64, total: u64| {
+        let _ = callback.call2(
+            &JsValue::NULL,
+            &JsValue::from(done as f64),
+            &JsValue::from(total as f64),
+        );
+    }
 }
 
 fn failure(code: &str, what: &str, remedy: Option<&str>) -> Error {

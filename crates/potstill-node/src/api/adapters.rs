@@ -12,7 +12,14 @@ use potstill_adapters::{
 use potstill_io::Dtype;
 use potstill_models::PredictionKind;
 
-use crate::core::{OpError, of_file, run_job};
+use crate::core::{CancelToken, OpError, of_file, run_job};
+
+/// How many ranks of a layer are kept: at most `rank`, as few as keep `energy` (a share of the squared norm), or both.
+#[napi(object)]
+pub struct KeptRanks {
+    pub rank: Option<u32>,
+    pub energy: Option<f64>,
+}
 
 /// How an adapter is to be written, and for which model it is.
 #[napi(object)]
@@ -63,15 +70,15 @@ pub struct ResizedLayer {
     pub lost: f64,
 }
 
-impl From<Resized> for ResizedLayer {
-    fn from(layer: Resized) -> Self {
-        Self {
-            name: layer.name,
-            from: layer.from as u32,
-            to: layer.to as u32,
-            lost: layer.lost,
-        }
-    }
+/// What layers lost, for JavaScript.
+fn lost(layers: Vec<Resized>) -> Vec<ResizedLayer> {
+    let layer = |Resized { name, from, to, lost }| ResizedLayer {
+        name,
+        from: from as u32,
+        to: to as u32,
+        lost,
+    };
+    layers.into_iter().map(layer).collect()
 }
 
 /// What was found between two checkpoints.
@@ -134,42 +141,49 @@ pub fn merge_adapters(
 
 /// Writes what adapters together do to their model as a LoRA of fewer ranks; resolves to what every layer lost.
 #[napi(ts_return_type = "Promise<Outcome<Array<ResizedLayer>>>", catch_unwind)]
-pub fn back_merge_adapters(
-    env: &Env,
+pub fn back_merge_adapters<'env>(
+    env: &'env Env,
     summands: Vec<AdapterSummand>,
     out: String,
-    rank: Option<u32>,
-    energy: Option<f64>,
+    keep: KeptRanks,
     target: AdapterTarget,
-) -> napi::Result<Object<'_>> {
+    cancel: &CancelToken,
+) -> napi::Result<Object<'env>> {
+    let cancel = cancel.clone();
     run_job(env, "adapter", move || {
         let model = target.model.as_deref();
-        let (adapter, layers) = back_merge(inputs(summands, &[], model)?, model.map(Path::new), few(rank, energy))?;
+        let summands = inputs(summands, &[], model)?;
+        let (adapter, layers) = unless_cancelled(&cancel, |go_on| {
+            Ok(back_merge(summands, model.map(Path::new), keep.into(), go_on)?)
+        })?;
         write(&adapter, &out, &out, &target)?;
-        Ok(layers.into_iter().map(ResizedLayer::from).collect::<Vec<_>>())
+        Ok(lost(layers))
     })
 }
 
 /// Writes the LoRA that leads from one checkpoint to another.
 #[napi(ts_return_type = "Promise<Outcome<ExtractedAdapter>>", catch_unwind)]
-pub fn extract_adapter(
-    env: &Env,
+pub fn extract_adapter<'env>(
+    env: &'env Env,
     base: String,
     tuned: String,
     out: String,
-    rank: u32,
-    energy: Option<f64>,
+    keep: KeptRanks,
     target: AdapterTarget,
-) -> napi::Result<Object<'_>> {
+    cancel: &CancelToken,
+) -> napi::Result<Object<'env>> {
+    let cancel = cancel.clone();
     run_job(env, "adapter", move || {
         let Extracted {
             adapter,
             layers,
             left_out,
-        } = extract(Path::new(&base), Path::new(&tuned), few(Some(rank), energy))?;
+        } = unless_cancelled(&cancel, |go_on| {
+            Ok(extract(Path::new(&base), Path::new(&tuned), keep.into(), go_on)?)
+        })?;
         write(&adapter, &out, &out, &target)?;
         Ok(ExtractedAdapter {
-            layers: layers.into_iter().map(ResizedLayer::from).collect(),
+            layers: lost(layers),
             left_out,
         })
     })
@@ -191,28 +205,51 @@ fn inputs(
     summands.into_iter().map(input).collect()
 }
 
-fn few(rank: Option<u32>, energy: Option<f64>) -> Resize {
-    Resize {
-        rank: rank.map(|rank| rank as usize),
-        energy,
+impl From<KeptRanks> for Resize {
+    fn from(KeptRanks { rank, energy }: KeptRanks) -> Self {
+        Self {
+            rank: rank.map(|rank| rank as usize),
+            energy,
+        }
     }
+}
+
+/// Runs what asks before each layer whether to go on, until the token is cancelled.
+fn unless_cancelled<T>(
+    cancel: &CancelToken,
+    run: impl FnOnce(&mut dyn FnMut() -> Result<(), AdapterError>) -> Result<T, OpError>,
+) -> Result<T, OpError> {
+    let done = run(&mut || {
+        // Replaced below: only this crate knows of interruptions.
+        cancel.check().map_err(|error| AdapterError::Input {
+            what: "adapter".to_owned(),
+            reason: error.to_string(),
+        })
+    });
+    if done.is_err() {
+        cancel.check()?;
+    }
+    done
 }
 
 /// Writes an adapter with fewer ranks; resolves to what every layer lost.
 #[napi(ts_return_type = "Promise<Outcome<Array<ResizedLayer>>>", catch_unwind)]
-pub fn resize_adapter(
-    env: &Env,
+pub fn resize_adapter<'env>(
+    env: &'env Env,
     path: String,
     out: String,
-    rank: Option<u32>,
-    energy: Option<f64>,
+    keep: KeptRanks,
     target: AdapterTarget,
-) -> napi::Result<Object<'_>> {
+    cancel: &CancelToken,
+) -> napi::Result<Object<'env>> {
+    let cancel = cancel.clone();
     run_job(env, "adapter", move || {
         let mut adapter = open(&path, target.model.as_deref())?;
-        let layers = resize(&mut adapter, few(rank, energy)).map_err(|error| of_file(error, &path))?;
+        let layers = unless_cancelled(&cancel, |go_on| {
+            resize(&mut adapter, keep.into(), go_on).map_err(|error| of_file(error, &path))
+        })?;
         write(&adapter, &path, &out, &target)?;
-        Ok(layers.into_iter().map(ResizedLayer::from).collect::<Vec<_>>())
+        Ok(lost(layers))
     })
 }
 

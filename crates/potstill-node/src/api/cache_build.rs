@@ -34,16 +34,18 @@ pub struct CacheBuilder {
 }
 
 /// Begins or continues building the component of a plan: writes `plan.json` if there is none, removes what a killed build
-/// left half-written, and looks which shards are there. Nobody else can build it until it is sealed or ended.
+/// left half-written, and looks which shards are there. Nobody else can build it until it is sealed or ended; as a `part`
+/// of a build, other parts can, and what they are writing is left alone.
 #[napi(ts_return_type = "Promise<Outcome<CacheBuilder>>", catch_unwind)]
-pub fn begin_cache(env: &Env, cache: String, plan: String) -> napi::Result<Object<'_>> {
-    run_job(env, "cache", move || begin(cache, &plan))
+pub fn begin_cache(env: &Env, cache: String, plan: String, part: Option<bool>) -> napi::Result<Object<'_>> {
+    run_job(env, "cache", move || begin(cache, &plan, part.unwrap_or_default()))
 }
 
-fn begin(cache: String, plan: &str) -> Result<CacheBuilder> {
+fn begin(cache: String, plan: &str, part: bool) -> Result<CacheBuilder> {
     let failed = cache_error(&cache);
     let plan = Plan::parse(plan.as_bytes()).map_err(|error| OpError::input("ERR_CACHE_PLAN", error).at(&cache))?;
-    let builder = Builder::begin(Path::new(&cache), &plan).map_err(&failed)?;
+    let begin = if part { Builder::begin_part } else { Builder::begin };
+    let builder = begin(Path::new(&cache), &plan).map_err(&failed)?;
     let done = builder.done().map_err(&failed)?;
     let shards = builder.layout().shards().map(|shard| PlannedShard {
         index: shard.index,
@@ -62,6 +64,12 @@ impl CacheBuilder {
     #[napi(getter)]
     pub fn shards(&self) -> Vec<PlannedShard> {
         self.shards.clone()
+    }
+
+    /// Whether a shard is written by now, perhaps by another part.
+    #[napi(ts_return_type = "Outcome<boolean>", catch_unwind)]
+    pub fn is_whole(&self, index: u32) -> Outcome<bool> {
+        Outcome(self.builder.is_done(index).map_err(cache_error(&self.cache)))
     }
 
     /// A writer of one shard.

@@ -1,6 +1,7 @@
 //! Errors of `potstill-cache`, as errors of operations.
 
 use potstill_cache::{CacheError, SourceError};
+use potstill_models::RecomputeError;
 
 use crate::core::OpError;
 
@@ -9,8 +10,10 @@ pub fn cache_error(cache: &str) -> impl Fn(CacheError) -> OpError + '_ {
     move |error| {
         let code = match &error {
             CacheError::Io(_) => "ERR_FILE_ACCESS",
-            CacheError::Source(SourceError::Missing { .. }) => "ERR_CACHE_MISSING",
-            CacheError::Source(_) => "ERR_CACHE_UNREADABLE",
+            CacheError::Source(source) | CacheError::Record { source, .. } => match source {
+                SourceError::Missing { .. } => "ERR_CACHE_MISSING",
+                _ => "ERR_CACHE_UNREADABLE",
+            },
             CacheError::Plan { .. } => "ERR_CACHE_PLAN",
             CacheError::NoCache | CacheError::Unplanned { .. } => "ERR_CACHE_MISSING",
             CacheError::Unsealed { .. } => "ERR_CACHE_UNSEALED",
@@ -33,5 +36,23 @@ pub fn cache_error(cache: &str) -> impl Fn(CacheError) -> OpError + '_ {
                 }
             }
         }
+    }
+}
+
+/// Why the entries of a cache could not be computed again.
+pub fn recompute_error(error: RecomputeError, cache: &str) -> OpError {
+    match error {
+        RecomputeError::Model(error) => error.into(),
+        RecomputeError::Cache(error) => cache_error(cache)(error),
+        RecomputeError::Foreign { model, reason } => OpError::input(
+            "ERR_MODEL_FOREIGN",
+            format!("nothing of this cache was made with this model: {reason}"),
+        )
+        .at(model)
+        .remedy("Give the very files that the cache was made with (--model); digests are of whole files."),
+        RecomputeError::Interrupted => OpError::interrupted(),
+        error @ RecomputeError::NoPlan => OpError::input("ERR_CACHE_PLAN", error)
+            .at(cache)
+            .remedy("Verify it without --recompute, or import it with `potstill cache import`, which makes plans."),
     }
 }

@@ -6,8 +6,9 @@ use std::path::Path;
 use napi::Env;
 use napi::bindgen_prelude::Object;
 use napi_derive::napi;
-use potstill_engine::{Device, Tensor, Value};
+use potstill_engine::{Tensor, Value};
 use potstill_io::{ImageLimits, Pixels};
+use potstill_models::view_planes;
 use potstill_noise::View;
 use sha2::{Digest, Sha256};
 
@@ -21,19 +22,44 @@ const MAX_FILE_BYTES: u64 = 1 << 30;
 pub struct InspectedImage {
     /// SHA-256 of the file, in hex.
     pub digest: String,
-    /// Offsets of the centre crop of the wanted size, in the image scaled to cover it.
+    /// Width of the size whose shape is nearest to the image's.
+    pub width: u32,
+    /// Height of it.
+    pub height: u32,
+    /// Offsets of the centre crop of that size, in the image scaled to cover it.
     pub left: u32,
     /// See `left`.
     pub top: u32,
 }
 
-/// Reads and decodes an image, and finds the centre crop of a size.
+/// Width and height in pixels.
+#[napi(object)]
+pub struct ImageSize {
+    /// Of a row.
+    pub width: u32,
+    /// Of a column.
+    pub height: u32,
+}
+
+/// Reads and decodes an image, takes the first of the sizes whose aspect ratio is nearest to its own (as ratios are
+/// compared: by their logarithms), and finds the centre crop.
 #[napi(ts_return_type = "Promise<Outcome<InspectedImage>>", catch_unwind)]
-pub fn inspect_image(env: &Env, path: String, width: u32, height: u32) -> napi::Result<Object<'_>> {
+pub fn inspect_image(env: &Env, path: String, sizes: Vec<ImageSize>) -> napi::Result<Object<'_>> {
     run_job(env, "image", move || {
         let (digest, pixels) = open(&path)?;
+        let aspect = |width: u32, height: u32| (f64::from(width) / f64::from(height)).ln();
+        let own = aspect(pixels.width(), pixels.height());
+        let distance = |size: &&ImageSize| (aspect(size.width, size.height) - own).abs();
+        let nearest = sizes.iter().min_by(|a, b| distance(a).total_cmp(&distance(b)));
+        let &ImageSize { width, height } = nearest.ok_or_else(|| OpError::bug("no size to crop an image to"))?;
         let (left, top) = pixels.centre_offsets(width, height);
-        Ok(InspectedImage { digest, left, top })
+        Ok(InspectedImage {
+            digest,
+            width,
+            height,
+            left,
+            top,
+        })
     })
 }
 
@@ -53,7 +79,7 @@ impl Engine {
     /// Views of images of one size as pixels in [−1, 1]: `[images, 3, height, width]`.
     #[napi(catch_unwind)]
     pub fn cache_pixels(&self, out: f64, images: Vec<ImageView>) {
-        self.submit(out, "image", move |_| {
+        self.submit(out, "image", move |state| {
             let mut values = Vec::new();
             let mut size = None;
             for image in &images {
@@ -65,7 +91,7 @@ impl Engine {
             }
             let (width, height) = size.ok_or_else(|| OpError::bug("a batch of no images"))?;
             let shape = (images.len(), 3, height as usize, width as usize);
-            Ok(Value::constant(Tensor::from_vec(values, shape, &Device::Cpu)?))
+            Ok(Value::constant(Tensor::from_vec(values, shape, state.device()?)?))
         });
     }
 }
@@ -83,11 +109,8 @@ fn planes(image: &ImageView) -> Result<(u32, u32, Vec<f32>)> {
         .view
         .parse()
         .map_err(|error| OpError::bug(format!("{error}")).at(&image.path))?;
-    let cropped = pixels
-        .cover_crop((view.width, view.height), (view.left, view.top))
-        .map_err(|error| OpError::from(error).at(&image.path))?;
-    let shown = if view.flipped { cropped.flipped() } else { cropped };
-    Ok((view.width, view.height, shown.to_chw()))
+    let planes = view_planes(&pixels, &view).map_err(|error| OpError::from(error).at(&image.path))?;
+    Ok((view.width, view.height, planes))
 }
 
 /// One reading of the file serves the digest and the decoder.

@@ -9,15 +9,6 @@ use potstill_models::{Component, ComponentConfig, Model, ModelKind, SEQUENCE_LEN
 
 use crate::core::{OpError, Result, run_job};
 
-/// Files of a tokenizer, those that are there of all that its loader looks at.
-const TOKENIZER_FILES: [&str; 5] = [
-    "merges.txt",
-    "special_tokens_map.json",
-    "tokenizer.json",
-    "tokenizer_config.json",
-    "vocab.json",
-];
-
 /// Files of one component.
 #[napi(object)]
 pub struct ComponentFiles {
@@ -126,12 +117,9 @@ pub fn inspect_vae(env: &Env, folder: String) -> napi::Result<Object<'_>> {
 pub fn inspect_text(env: &Env, folder: String) -> napi::Result<Object<'_>> {
     run_job(env, "model", move || {
         let model = Model::open(Path::new(&folder))?;
-        let encoders: &[(Component, &str)] = match model.kind() {
-            ModelKind::Sd15 => &[(Component::TextEncoder, "tokenizer")],
-            ModelKind::Sdxl => &[
-                (Component::TextEncoder, "tokenizer"),
-                (Component::TextEncoder2, "tokenizer_2"),
-            ],
+        let encoders: &[Component] = match model.kind() {
+            ModelKind::Sd15 => &[Component::TextEncoder],
+            ModelKind::Sdxl => &[Component::TextEncoder, Component::TextEncoder2],
         };
         let mut facts = TextOnDisk {
             encoders: Vec::new(),
@@ -139,7 +127,7 @@ pub fn inspect_text(env: &Env, folder: String) -> napi::Result<Object<'_>> {
             width: 0,
             pooled: None,
         };
-        for (component, tokenizer) in encoders {
+        for component in encoders {
             let (config, files) = files(&model, *component)?;
             let ComponentConfig::Text(config) = config else {
                 return Err(OpError::bug("a text encoder was asked for"));
@@ -150,8 +138,7 @@ pub fn inspect_text(env: &Env, folder: String) -> napi::Result<Object<'_>> {
                 Component::TextEncoder2 => config.projection.map(narrow).transpose()?,
                 _ => None,
             };
-            // A single file goes with CLIP's own tokenizer, which is built in: there is no file to digest.
-            let tokenizer = tokenizer_files(&model.path().join(tokenizer));
+            let tokenizer = model.tokenizer_files(*component).into_iter().map(text).collect();
             facts.encoders.push(EncoderOnDisk { files, tokenizer });
         }
         Ok(facts)
@@ -165,15 +152,6 @@ fn files(model: &Model, component: Component) -> Result<(ComponentConfig, Compon
         weights: weights.into_iter().map(text).collect(),
     };
     Ok((config, files))
-}
-
-fn tokenizer_files(folder: &Path) -> Vec<String> {
-    TOKENIZER_FILES
-        .map(|name| folder.join(name))
-        .into_iter()
-        .filter(|path| path.is_file())
-        .map(text)
-        .collect()
 }
 
 fn text(path: PathBuf) -> String {

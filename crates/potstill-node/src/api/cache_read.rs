@@ -6,17 +6,35 @@ use std::sync::Arc;
 use napi::Env;
 use napi::bindgen_prelude::{Float64Array, Object};
 use napi_derive::napi;
-use potstill_cache::{CacheReader, ComponentId, FolderSource};
-use potstill_engine::{Device, Tensor, Value};
+use potstill_cache::{CacheError, CacheReader, FolderSource, ReadAhead, Rows};
+use potstill_engine::{Tensor, Value};
 
 use super::cache_errors::cache_error;
-use crate::core::{Engine, OpError, Result, run_job};
+use crate::core::{Engine, Result, run_job};
 
 /// Sealed components of a cache, opened for reading.
 #[napi]
 pub struct CacheHandle {
     cache: String,
-    reader: Arc<CacheReader>,
+    reader: Arc<ReadAhead>,
+}
+
+#[napi]
+impl CacheHandle {
+    /// Begins to read what [`Engine::read_cache`] with the same arguments will want, on threads of its own. What is wrong
+    /// with it is told there.
+    #[napi(catch_unwind)]
+    pub fn read_ahead(&self, component: String, fields: Vec<String>, records: Float64Array) {
+        if let Ok(rows) = rows(&component, fields, &records) {
+            self.reader.ask(rows);
+        }
+    }
+
+    /// Seconds that the engine has waited for records so far.
+    #[napi(getter)]
+    pub fn waited_seconds(&self) -> f64 {
+        self.reader.waited().as_secs_f64()
+    }
 }
 
 /// Opens the latents, the text and some teachers of a cache. Plans and seals are checked; no shard is read.
@@ -27,7 +45,7 @@ pub fn open_cache(env: &Env, cache: String, teachers: Vec<String>) -> napi::Resu
         let reader = CacheReader::open(source, Some(&teachers)).map_err(cache_error(&cache))?;
         Ok(CacheHandle {
             cache,
-            reader: Arc::new(reader),
+            reader: Arc::new(ReadAhead::new(reader)),
         })
     })
 }
@@ -46,38 +64,23 @@ impl Engine {
         records: Float64Array,
     ) {
         let (place, reader) = (cache.cache.clone(), Arc::clone(&cache.reader));
-        let records: Vec<u64> = records.iter().map(|&record| record as u64).collect();
-        self.submit(out, "cache", move |_| {
-            read(&reader, &place, &component, &fields, &records)
+        let rows = rows(&component, fields, &records);
+        self.submit(out, "cache", move |state| -> Result<Value> {
+            let failed = cache_error(&place);
+            let batch = rows.and_then(|rows| reader.take(&rows)).map_err(&failed)?;
+            Ok(Value::constant(Tensor::from_vec(
+                batch.values,
+                batch.shape,
+                state.device()?,
+            )?))
         });
     }
 }
 
-fn read(reader: &CacheReader, place: &str, component: &str, fields: &[String], records: &[u64]) -> Result<Value> {
-    let failed = cache_error(place);
-    let component: ComponentId = component.parse().map_err(&failed)?;
-    let batch = match fields {
-        [field] => reader.read(&component, field, records).map_err(&failed)?,
-        _ if fields.len() == records.len() => {
-            let mut whole: Option<potstill_cache::Batch> = None;
-            for (field, &record) in fields.iter().zip(records) {
-                let row = reader.read(&component, field, &[record]).map_err(&failed)?;
-                match &mut whole {
-                    None => whole = Some(row),
-                    Some(whole) if whole.shape[1..] == row.shape[1..] => {
-                        whole.shape[0] += 1;
-                        whole.values.extend(row.values);
-                    }
-                    Some(_) => return Err(OpError::bug("records of different shapes in one batch")),
-                }
-            }
-            whole.ok_or_else(|| OpError::bug("a batch of no records"))?
-        }
-        _ => return Err(OpError::bug("one field is needed for all records, or one for each")),
-    };
-    Ok(Value::constant(Tensor::from_vec(
-        batch.values,
-        batch.shape,
-        &Device::Cpu,
-    )?))
+fn rows(component: &str, fields: Vec<String>, records: &[f64]) -> std::result::Result<Rows, CacheError> {
+    Ok(Rows {
+        component: component.parse()?,
+        fields,
+        records: records.iter().map(|&record| record as u64).collect(),
+    })
 }

@@ -8,8 +8,9 @@ use napi::Env;
 use napi::bindgen_prelude::Object;
 use napi_derive::napi;
 use potstill_cache::{FilesImages, Level, Progress, VerifyOptions, verify};
+use potstill_models::{RecomputeRequest, recompute};
 
-use super::cache_errors::cache_error;
+use super::cache_errors::{cache_error, recompute_error};
 use super::cache_source::Cancellable;
 use crate::core::{CancelToken, OpError, run_job};
 
@@ -18,6 +19,7 @@ use crate::core::{CancelToken, OpError, run_job};
 #[derive(Clone, Default)]
 pub struct VerificationProgress {
     counts: Arc<(AtomicU64, AtomicU64)>,
+    recomputed: Arc<(AtomicU64, AtomicU64)>,
 }
 
 #[napi]
@@ -41,6 +43,21 @@ impl VerificationProgress {
     }
 }
 
+#[napi]
+impl VerificationProgress {
+    /// Entries computed again.
+    #[napi(getter)]
+    pub fn recomputed(&self) -> f64 {
+        self.recomputed.0.load(Ordering::Relaxed) as f64
+    }
+
+    /// Entries to compute again; 0 until that is known.
+    #[napi(getter)]
+    pub fn to_recompute(&self) -> f64 {
+        self.recomputed.1.load(Ordering::Relaxed) as f64
+    }
+}
+
 impl Progress for VerificationProgress {
     fn bytes(&self, done: u64, total: u64) {
         // Shards are read in parallel, and an earlier count may come later.
@@ -50,7 +67,8 @@ impl Progress for VerificationProgress {
 }
 
 /// Verifies the cache in a folder, levels 1 and 2: the report as canonical JSON. `images` names the images of a cache in the
-/// files layout, as JSON: `{ ids, version, baseSeed }`.
+/// files layout, as JSON: `{ ids, version, baseSeed }`. With `recomputation`, `{ entries, nonce, models, images }` as JSON,
+/// also level 3.
 #[napi(ts_return_type = "Promise<Outcome<string>>", catch_unwind)]
 pub fn verify_cache<'env>(
     env: &'env Env,
@@ -58,12 +76,17 @@ pub fn verify_cache<'env>(
     progress: &VerificationProgress,
     cancel: &CancelToken,
     images: Option<String>,
+    recomputation: Option<String>,
 ) -> napi::Result<Object<'env>> {
     let (progress, cancel) = (progress.clone(), cancel.clone());
     run_job(env, "verify", move || {
         let failed = cache_error(&cache);
         let images = images
             .map(|json| FilesImages::parse(&json))
+            .transpose()
+            .map_err(&failed)?;
+        let request = recomputation
+            .map(|json| RecomputeRequest::parse(&json))
             .transpose()
             .map_err(&failed)?;
         let options = VerifyOptions {
@@ -74,7 +97,16 @@ pub fn verify_cache<'env>(
         let source = Cancellable::new(Path::new(&cache), &cancel);
         let report = verify(&source, &options);
         cancel.check()?;
-        let report = report.map_err(&failed)?;
+        let mut report = report.map_err(&failed)?;
+        if let Some(request) = &request {
+            let tell = |done, total| {
+                progress.recomputed.0.store(done, Ordering::Relaxed);
+                progress.recomputed.1.store(total, Ordering::Relaxed);
+            };
+            let recomputed = recompute(report, Box::new(source), request, &tell, &|| cancel.check().is_err());
+            cancel.check()?;
+            report = recomputed.map_err(|error| recompute_error(error, &cache))?;
+        }
         let json = report.to_json().map_err(&failed)?;
         String::from_utf8(json).map_err(|error| OpError::bug(format!("the report is not text: {error}")))
     })

@@ -9,7 +9,10 @@ use napi::bindgen_prelude::Object;
 use napi_derive::napi;
 use potstill_adapters::AppliedTo;
 use potstill_io::Dtype;
-use potstill_models::{Checkpoint, ConvertOptions, Layout, ModelError, convert_checkpoint};
+use potstill_models::{
+    Checkpoint, Component, ConvertOptions, Layout, ModelError, QuantFormat, Quantize, QuantizedComponent,
+    convert_checkpoint,
+};
 
 use super::adapters::{AdapterSummand, open as open_adapter};
 use crate::core::{CancelToken, OpError, run_job};
@@ -31,6 +34,39 @@ pub struct ConversionRequest {
     pub vae: Option<String>,
     /// Adapters that are laid into the weights, in this order.
     pub adapters: Vec<AdapterSummand>,
+    /// What is to be in fewer bits.
+    pub quantize: Option<QuantizeRequest>,
+}
+
+/// Which matrices are to be quantized, and how.
+#[napi(object)]
+pub struct QuantizeRequest {
+    /// In which codes.
+    #[napi(ts_type = "'nf4' | 'int8' | 'fp8'")]
+    pub format: String,
+    /// Of which components.
+    #[napi(ts_type = "Array<'unet' | 'text_encoder' | 'text_encoder_2'>")]
+    pub components: Vec<String>,
+}
+
+/// What quantizing has done to a component.
+#[napi(object)]
+pub struct QuantizedPart {
+    /// Which.
+    #[napi(ts_type = "'unet' | 'text_encoder' | 'text_encoder_2'")]
+    pub component: String,
+    /// Matrices that are in codes now.
+    pub tensors: u32,
+    /// Values in them.
+    pub parameters: f64,
+    /// Bytes of their codes and scales.
+    pub bytes: f64,
+    /// Norm of the difference over the norm of the values, of all of them.
+    pub error: f64,
+    /// The matrix with the largest such error.
+    pub worst: String,
+    /// Its error.
+    pub worst_error: f64,
 }
 
 /// What a conversion has written.
@@ -42,6 +78,8 @@ pub struct ConvertedCheckpoint {
     pub left_out: Vec<String>,
     /// Components that neither has.
     pub absent: Vec<String>,
+    /// What was quantized.
+    pub quantized: Vec<QuantizedPart>,
 }
 
 /// How far a conversion is, in bytes; reading it costs nothing.
@@ -103,6 +141,16 @@ pub fn convert_checkpoint_to<'env>(
             .into_iter()
             .map(|AdapterSummand { path, weight }| Ok((open_adapter(&path, Some(model.as_str()))?, weight)));
         let edit = AppliedTo::new(adapters.collect::<Result<_, OpError>>()?);
+        let components = request.quantize.iter().flat_map(|quantize| &quantize.components);
+        let components = components.map(|name| component(name)).collect::<Result<Vec<_>, _>>()?;
+        let quantize = request.quantize.as_ref().map(|QuantizeRequest { format, .. }| {
+            let found = QuantFormat::from_name(format)
+                .ok_or_else(|| OpError::input("ERR_MODEL_INPUT", format!("there is no format {format:?}")))?;
+            Ok::<_, OpError>(Quantize {
+                format: found,
+                components: &components,
+            })
+        });
         let options = ConvertOptions {
             layout: if request.layout == "file" {
                 Layout::File
@@ -114,6 +162,7 @@ pub fn convert_checkpoint_to<'env>(
             allow: &request.allow,
             vae: vae.as_ref(),
             edit: Some(&edit),
+            quantize: quantize.transpose()?,
         };
         let converted = convert_checkpoint(&source, Path::new(&target), &options, &mut |done, total| {
             progress.done.store(done, Ordering::Relaxed);
@@ -132,8 +181,28 @@ pub fn convert_checkpoint_to<'env>(
             files: converted.files.iter().map(|path| path.display().to_string()).collect(),
             left_out: converted.left_out,
             absent: converted.absent.iter().map(|c| c.name().to_owned()).collect(),
+            quantized: converted.quantized.into_iter().map(QuantizedPart::from).collect(),
         })
     })
+}
+
+impl From<QuantizedComponent> for QuantizedPart {
+    fn from(part: QuantizedComponent) -> Self {
+        Self {
+            component: part.component.name().to_owned(),
+            tensors: part.tensors as u32,
+            parameters: part.parameters as f64,
+            bytes: part.bytes as f64,
+            error: part.error,
+            worst: part.worst,
+            worst_error: part.worst_error,
+        }
+    }
+}
+
+fn component(name: &str) -> Result<Component, OpError> {
+    Component::from_name(name)
+        .ok_or_else(|| OpError::input("ERR_MODEL_INPUT", format!("there is no component {name:?}")))
 }
 
 fn dtype(name: &str) -> Result<Dtype, OpError> {

@@ -67,7 +67,10 @@ impl Engine {
         self.query(env, "readTensors", move |state| {
             let file = SafetensorsFile::open(Path::new(&file))?;
             for (out, name) in outs.iter().zip(&names) {
-                state.put(id(*out), Ok(Value::constant(read_tensor(&file, name)?)));
+                state.put(
+                    id(*out),
+                    Ok(Value::constant(read_tensor(&file, name, state.device()?)?)),
+                );
             }
             Ok(())
         })

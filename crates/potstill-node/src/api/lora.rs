@@ -5,7 +5,7 @@ use std::path::Path;
 use napi::Env;
 use napi::bindgen_prelude::{BigInt, Object};
 use napi_derive::napi;
-use potstill_adapters::{LoraOptions, TrainedLora, apply, write_adapter};
+use potstill_adapters::{BlockOptions, LoraOptions, TrainedLora, apply, write_adapter};
 use potstill_engine::DType;
 use potstill_io::Dtype;
 use potstill_models::{Component, Params, PromptEncoder};
@@ -23,8 +23,23 @@ pub struct LoraSettings {
     pub alpha: f64,
     /// Presets, and patterns of diffusers' paths.
     pub targets: Vec<String>,
+    /// Layers with a rank and an alpha of their own; the last that chooses a layer counts.
+    pub blocks: Vec<LoraBlock>,
+    /// Trains the lengths of the weights' rows too.
+    pub dora: bool,
     /// Of the starting values.
     pub seed: BigInt,
+}
+
+/// What some of a LoRA's layers have of their own.
+#[napi(object)]
+pub struct LoraBlock {
+    /// A preset, or a pattern of diffusers' paths.
+    pub layers: String,
+    /// Of these layers' products.
+    pub rank: u32,
+    /// The product is multiplied by alpha / rank.
+    pub alpha: f64,
 }
 
 /// A LoRA on a UNet.
@@ -69,15 +84,30 @@ impl Engine {
         unet: f64,
         settings: LoraSettings,
     ) -> napi::Result<Object<'env>> {
-        let options = LoraOptions {
-            rank: settings.rank as usize,
-            alpha: settings.alpha,
-            targets: settings.targets,
-            seed: settings.seed.get_u64().1,
-        };
+        let options = options_of(settings);
         self.query(env, "createLora", move |state| {
             let module = state.get::<UnetModule>(id(unet))?;
             put(state, out, TrainedLora::new(&module.unet, &options)?)
+        })
+    }
+
+    /// Attaches a new LoRA to text encoders, to be trained beside a UNet: by its optimizer, with its gradients.
+    #[napi(ts_return_type = "Promise<Outcome<AttachedLora>>", catch_unwind)]
+    pub fn create_text_lora<'env>(
+        &self,
+        env: &'env Env,
+        out: f64,
+        text: f64,
+        unet: f64,
+        settings: LoraSettings,
+    ) -> napi::Result<Object<'env>> {
+        let options = options_of(settings);
+        self.query(env, "createTextLora", move |state| {
+            let encoder = state.get::<PromptEncoder>(id(text))?;
+            let lora = TrainedLora::on_text(&encoder.encoders().collect::<Vec<_>>(), &options)?;
+            let module = state.get::<UnetModule>(id(unet))?;
+            module.beside.borrow_mut().extend(lora.params().iter().cloned());
+            put(state, out, lora)
         })
     }
 
@@ -101,7 +131,7 @@ impl Engine {
         })
     }
 
-    /// Names and shapes of a LoRA's parameters: of every layer `PATH.lora_A.weight` and `PATH.lora_B.weight`.
+    /// Names and shapes of a LoRA's parameters: of every layer `NAME.lora_A.weight` and `NAME.lora_B.weight`.
     #[napi(ts_return_type = "Promise<Outcome<Parameter[]>>", catch_unwind)]
     pub fn lora_parameters<'env>(&self, env: &'env Env, lora: f64) -> napi::Result<Object<'env>> {
         self.query(env, "parameters", move |state| {
@@ -124,6 +154,15 @@ impl Engine {
         });
     }
 
+    /// Turns a LoRA off, as if it were not attached, or on again: for the forwards that are enqueued from now on.
+    #[napi(catch_unwind)]
+    pub fn switch_lora(&self, lora: f64, on: bool) {
+        self.effect::<()>(&[], "switchLora", move |state| {
+            state.get::<TrainedLora>(id(lora))?.switch(on);
+            Ok(Vec::new())
+        });
+    }
+
     /// Writes a LoRA's parameters as f32 to one safetensors file.
     #[napi(ts_return_type = "Promise<Outcome<undefined>>", catch_unwind)]
     pub fn save_lora_weights<'env>(&self, env: &'env Env, lora: f64, file: String) -> napi::Result<Object<'env>> {
@@ -139,16 +178,19 @@ impl Engine {
     pub fn load_lora_weights<'env>(&self, env: &'env Env, lora: f64, file: String) -> napi::Result<Object<'env>> {
         self.query(env, "loadWeights", move |state| {
             let lora = state.get::<TrainedLora>(id(lora))?;
-            Ok(lora.params().load_from(&read_tensors(Path::new(&file))?, &file)?)
+            Ok(lora
+                .params()
+                .load_from(&read_tensors(Path::new(&file), state.device()?)?, &file)?)
         })
     }
 
-    /// Writes a LoRA as an adapter, where nothing is yet.
+    /// Writes a LoRA as an adapter, where nothing is yet; `text` is the one on text encoders that goes with it.
     #[napi(ts_return_type = "Promise<Outcome<Array<string>>>", catch_unwind)]
     pub fn save_lora<'env>(
         &self,
         env: &'env Env,
         lora: f64,
+        text: Option<f64>,
         path: String,
         file: LoraFile,
     ) -> napi::Result<Object<'env>> {
@@ -157,7 +199,10 @@ impl Engine {
                 .map_err(|error| OpError::bug(format!("the provenance is no JSON: {error}")))?;
             let metadata = file.metadata.into_iter().collect();
             let lora = state.get::<TrainedLora>(id(lora))?;
-            let adapter = lora.adapter(metadata, "train", details)?;
+            let mut adapter = lora.adapter(metadata, "train", details)?;
+            if let Some(text) = text {
+                state.get::<TrainedLora>(id(text))?.add_to(&mut adapter)?;
+            }
             let files = write_adapter(&adapter, Path::new(&path), &write_options(&adapter, &file.target)?)?;
             Ok(files.iter().map(|file| file.display().to_string()).collect::<Vec<_>>())
         })
@@ -203,6 +248,22 @@ impl Engine {
             applied.left_over = all - applied.unet - applied.text;
             Ok(applied)
         })
+    }
+}
+
+fn options_of(settings: LoraSettings) -> LoraOptions {
+    let block = |LoraBlock { layers, rank, alpha }| BlockOptions {
+        layers,
+        rank: rank as usize,
+        alpha,
+    };
+    LoraOptions {
+        rank: settings.rank as usize,
+        alpha: settings.alpha,
+        targets: settings.targets,
+        blocks: settings.blocks.into_iter().map(block).collect(),
+        dora: settings.dora,
+        seed: settings.seed.get_u64().1,
     }
 }
 

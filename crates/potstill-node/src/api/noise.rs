@@ -4,7 +4,7 @@ use std::str::FromStr;
 
 use napi::bindgen_prelude::BigUint64Array;
 use napi_derive::napi;
-use potstill_engine::{Device, Tensor, Value};
+use potstill_engine::{Tensor, Value};
 use potstill_noise::Generator;
 
 use crate::core::{Engine, OpError, Result};
@@ -18,7 +18,7 @@ impl Engine {
     #[napi(catch_unwind)]
     pub fn noise(&self, out: f64, generator: String, seeds: BigUint64Array, shape: Vec<u32>) {
         let seeds = seeds.to_vec();
-        self.submit(out, "noise", move |_| {
+        self.submit(out, "noise", move |state| {
             let generator =
                 Generator::from_str(&generator).map_err(|error| OpError::input("ERR_NOISE_GENERATOR", error))?;
             let mut dims = vec![seeds.len()];
@@ -28,7 +28,7 @@ impl Engine {
             for (seed, row) in seeds.iter().zip(values.chunks_mut(row.max(1))) {
                 generator.fill_noise(*seed, row);
             }
-            Ok(Value::constant(Tensor::from_vec(values, dims, &Device::Cpu)?))
+            Ok(Value::constant(Tensor::from_vec(values, dims, state.device()?)?))
         });
     }
 }

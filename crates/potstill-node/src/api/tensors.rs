@@ -3,7 +3,7 @@
 use napi::Env;
 use napi::bindgen_prelude::{Float32Array, Object};
 use napi_derive::napi;
-use potstill_engine::{Device, Tensor, Value, ops};
+use potstill_engine::{Tensor, Value, ops};
 
 use crate::core::{Engine, Id, OpError, id, tensors, values};
 
@@ -88,8 +88,8 @@ impl Engine {
     pub fn create_tensor(&self, out: f64, values: &[f32], shape: Vec<u32>) {
         let values = values.to_vec();
         let shape = sizes(&shape);
-        self.submit(out, "fromArray", move |_| {
-            Ok(Value::constant(Tensor::from_vec(values, shape, &Device::Cpu)?))
+        self.submit(out, "fromArray", move |state| {
+            Ok(Value::constant(Tensor::from_vec(values, shape, state.device()?)?))
         });
     }
 

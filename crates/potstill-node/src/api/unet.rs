@@ -1,16 +1,18 @@
 //! UNets.
 
+use std::cell::RefCell;
 use std::collections::{BTreeMap, HashSet};
 use std::path::Path;
 
 use napi::Env;
 use napi::bindgen_prelude::{Float64Array, Object};
 use napi_derive::napi;
-use potstill_engine::{DType, Device, Gradients, Param, Value, no_grad};
+use potstill_engine::{DType, Gradients, Param, Value, no_grad};
 use potstill_io::Dtype;
-use potstill_models::{ForwardOptions, Initialisation, Unet, UnetConfig, UnetInputs};
+use potstill_models::{ForwardOptions, Precision, Unet, UnetConfig, UnetInputs};
 use sha2::{Digest, Sha256};
 
+use super::random::{parse_config, parse_initialisation};
 use crate::core::{
     Accumulator, Engine, OpError, Result, State, Tape, id, module_input, read_tensors, tensor, tensors, values,
     write_tensors,
@@ -20,13 +22,15 @@ use crate::core::{
 pub struct UnetModule {
     pub unet: Unet,
     pub gradients: Accumulator,
+    /// What is trained beside it by the same optimizer, with gradients in the same place: LoRAs on text encoders.
+    pub beside: RefCell<Vec<Param>>,
 }
 
 impl UnetModule {
-    /// What is trained now: of the UNet's own parameters, then of the LoRAs on it.
+    /// What is trained now: of the UNet's own parameters, then of the LoRAs on it and of those beside it.
     pub fn trained(&self) -> Vec<Param> {
-        let attached = self.unet.sockets().params();
-        let all = self.unet.params().iter().chain(attached.iter());
+        let (attached, beside) = (self.unet.sockets().params(), self.beside.borrow());
+        let all = self.unet.params().iter().chain(attached.iter()).chain(beside.iter());
         all.filter(|param| param.trainable()).cloned().collect()
     }
 }
@@ -83,11 +87,19 @@ pub struct TapeOptions {
 
 #[napi]
 impl Engine {
-    /// Loads a UNet's component folder.
+    /// Loads a UNet's component folder; its matrices are kept and multiplied in `precision`.
     #[napi(ts_return_type = "Promise<Outcome<LoadedUnet>>", catch_unwind)]
-    pub fn load_unet<'env>(&self, env: &'env Env, out: f64, folder: String) -> napi::Result<Object<'env>> {
+    pub fn load_unet<'env>(
+        &self,
+        env: &'env Env,
+        out: f64,
+        folder: String,
+        #[napi(ts_arg_type = "'f32' | 'bf16' | 'nf4' | 'int8' | 'fp8'")] precision: String,
+    ) -> napi::Result<Object<'env>> {
         self.query(env, "loadUnet", move |state| {
-            put(state, out, Unet::load(Path::new(&folder), &Device::Cpu)?)
+            let precision = parse_precision(&precision)?;
+            let unet = Unet::load_in(Path::new(&folder), precision, state.device()?)?;
+            put(state, out, unet)
         })
     }
 
@@ -100,27 +112,15 @@ impl Engine {
         config: String,
         seed: napi::bindgen_prelude::BigInt,
         #[napi(ts_arg_type = "'training' | 'normal'")] initialisation: String,
+        #[napi(ts_arg_type = "'f32' | 'bf16'")] precision: String,
     ) -> napi::Result<Object<'env>> {
         let seed = seed.get_u64().1;
         self.query(env, "randomUnet", move |state| {
-            let json = serde_json::from_str(&config).map_err(|error| {
-                OpError::input("ERR_MODEL_CONFIG", format!("is no JSON object: {error}")).at("config")
-            })?;
-            let initialisation = match initialisation.as_str() {
-                "training" => Initialisation::Training,
-                "normal" => Initialisation::Normal,
-                other => {
-                    return Err(OpError::input(
-                        "ERR_MODEL_INPUT",
-                        format!("there is no initialisation {other:?}"),
-                    ));
-                }
-            };
-            put(
-                state,
-                out,
-                Unet::random(UnetConfig::parse(json, "config")?, seed, initialisation, &Device::Cpu)?,
-            )
+            let json = parse_config(&config)?;
+            let initialisation = parse_initialisation(&initialisation)?;
+            let (config, precision) = (UnetConfig::parse(json, "config")?, parse_precision(&precision)?);
+            let unet = Unet::random_in(config, seed, initialisation, precision, state.device()?)?;
+            put(state, out, unet)
         })
     }
 
@@ -151,6 +151,7 @@ impl Engine {
                 ));
             }
             let names: HashSet<&str> = names.iter().map(String::as_str).collect();
+            require_trainable(params.iter().filter(|param| names.contains(param.name())))?;
             params.set_trainable(|name| names.contains(name));
             Ok(Vec::new())
         });
@@ -160,11 +161,11 @@ impl Engine {
     #[napi(catch_unwind)]
     pub fn set_whole_unet_trainable(&self, unet: f64, trainable: bool) {
         self.effect::<()>(&[], "setTrainable", move |state| {
-            state
-                .get::<UnetModule>(id(unet))?
-                .unet
-                .params()
-                .set_trainable(|_| trainable);
+            let module = state.get::<UnetModule>(id(unet))?;
+            if trainable {
+                require_trainable(module.unet.params().iter())?;
+            }
+            module.unet.params().set_trainable(|_| trainable);
             Ok(Vec::new())
         });
     }
@@ -227,18 +228,20 @@ impl Engine {
         });
     }
 
-    /// Fills `outs` with the gradients gathered so far of the named parameters, the UNet's or those of a LoRA on it, in
-    /// diffusers' layout.
+    /// Fills `outs` with the gradients gathered so far of the named parameters, the UNet's or those of a LoRA on it or beside
+    /// it, in diffusers' layout.
     #[napi(catch_unwind)]
     pub fn unet_gradients(&self, outs: Vec<f64>, unet: f64, names: Vec<String>) {
         self.submit_many(&outs, "parameterGradients", move |state| {
             let module = state.get::<UnetModule>(id(unet))?;
             let gradients = module.gradients.borrow();
             let (own, attached) = (module.unet.params(), module.unet.sockets().params());
+            let beside = module.beside.borrow();
             names
                 .iter()
                 .map(|name| {
                     let param = own.get(name).or_else(|| attached.get(name));
+                    let param = param.or_else(|| beside.iter().find(|param| param.name() == name));
                     let gradient = param.and_then(|param| gradients.get(param.leaf())).ok_or_else(|| {
                         OpError::input(
                             "ERR_GRADIENT_GRAPH",
@@ -319,9 +322,14 @@ impl Engine {
             Ok(module
                 .unet
                 .params()
-                .load_from(&read_tensors(Path::new(&file))?, &file)?)
+                .load_from(&read_tensors(Path::new(&file), state.device()?)?, &file)?)
         })
     }
+}
+
+fn parse_precision(name: &str) -> Result<Precision> {
+    Precision::from_name(name)
+        .ok_or_else(|| OpError::input("ERR_MODEL_INPUT", format!("there is no precision {name:?}")))
 }
 
 fn put(state: &mut State, out: f64, unet: Unet) -> Result<LoadedUnet> {
@@ -338,7 +346,22 @@ fn put(state: &mut State, out: f64, unet: Unet) -> Result<LoadedUnet> {
         Ok(UnetModule {
             unet,
             gradients: Accumulator::default(),
+            beside: RefCell::default(),
         }),
     );
     Ok(facts)
+}
+
+/// Refuses parameters that cannot be trained: quantized ones would silently stay as they are.
+fn require_trainable<'a>(mut params: impl Iterator<Item = &'a Param>) -> Result<()> {
+    match params.find(|param| param.is_stored()) {
+        None => Ok(()),
+        Some(param) => Err(OpError::input(
+            "ERR_MODEL_INPUT",
+            format!(
+                "{:?} is quantized and cannot be trained; train a LoRA beside it, or start from what it was made from",
+                param.name()
+            ),
+        )),
+    }
 }

@@ -3,13 +3,14 @@
 use std::path::Path;
 
 use napi::Env;
-use napi::bindgen_prelude::{Object, Uint8Array};
+use napi::bindgen_prelude::{BigInt, Object, Uint8Array};
 use napi_derive::napi;
-use potstill_engine::{Device, Tensor, Value, no_grad};
+use potstill_engine::{Tensor, Value, no_grad};
 use potstill_io::{ImageLimits, Pixels};
-use potstill_models::{ModelKind, Tiling, Vae};
+use potstill_models::{Initialisation, ModelKind, Tiling, Vae, VaeConfig};
 
-use crate::core::{Engine, OpError, id, tensor, values};
+use super::random::parse_config;
+use crate::core::{Engine, OpError, State, id, tensor, values};
 
 /// What a VAE makes.
 #[napi(object)]
@@ -45,15 +46,25 @@ impl Engine {
     ) -> napi::Result<Object<'env>> {
         self.query(env, "loadVae", move |state| {
             let kind = kind.as_deref().and_then(ModelKind::from_name);
-            let vae = Vae::load_for(Path::new(&path), kind, &Device::Cpu)?;
-            let config = vae.config();
-            let facts = LoadedVae {
-                scaling_factor: config.scaling_factor,
-                latent_channels: config.latent_channels as u32,
-                downscale: config.downscale() as u32,
-            };
-            state.put(id(out), Ok(vae));
-            Ok(facts)
+            let vae = Vae::load_for(Path::new(&path), kind, state.device()?)?;
+            Ok(put(state, out, vae))
+        })
+    }
+
+    /// A VAE whose every weight is random, from the JSON of a diffusers configuration.
+    #[napi(ts_return_type = "Promise<Outcome<LoadedVae>>", catch_unwind)]
+    pub fn random_vae<'env>(
+        &self,
+        env: &'env Env,
+        out: f64,
+        config: String,
+        seed: BigInt,
+    ) -> napi::Result<Object<'env>> {
+        let seed = seed.get_u64().1;
+        self.query(env, "randomVae", move |state| {
+            let config = VaeConfig::parse(parse_config(&config)?, "config")?;
+            let vae = Vae::random(config, seed, Initialisation::Normal, state.device()?)?;
+            Ok(put(state, out, vae))
         })
     }
 
@@ -98,10 +109,8 @@ impl Engine {
             let pixels = Pixels::open(Path::new(&file), ImageLimits::default())?;
             let (width, height) = (pixels.width(), pixels.height());
             let shape = (1, 3, height as usize, width as usize);
-            state.put(
-                id(out),
-                Ok(Value::constant(Tensor::from_vec(pixels.to_chw(), shape, &Device::Cpu)?)),
-            );
+            let tensor = Tensor::from_vec(pixels.to_chw(), shape, state.device()?)?;
+            state.put(id(out), Ok(Value::constant(tensor)));
             Ok(PictureSize { width, height })
         })
     }
@@ -122,4 +131,15 @@ impl Engine {
             Ok(Uint8Array::new(picture.to_png()?))
         })
     }
+}
+
+fn put(state: &mut State, out: f64, vae: Vae) -> LoadedVae {
+    let config = vae.config();
+    let facts = LoadedVae {
+        scaling_factor: config.scaling_factor,
+        latent_channels: config.latent_channels as u32,
+        downscale: config.downscale() as u32,
+    };
+    state.put(id(out), Ok(vae));
+    facts
 }

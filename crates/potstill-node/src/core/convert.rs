@@ -20,6 +20,8 @@ impl From<EngineError> for OpError {
             EngineError::Device { op, device } => {
                 Self::input("ERR_TENSOR_DEVICE", format!("no kernel for {device}")).at(op)
             }
+            error @ EngineError::OutOfMemory { .. } => Self::machine("ERR_GPU_MEMORY", error),
+            EngineError::Card { op, detail } => Self::machine("ERR_GPU", detail).at(op),
             EngineError::Graph { op, detail } => Self::input("ERR_GRADIENT_GRAPH", detail).at(op),
             EngineError::State { op, detail } => Self::input("ERR_OPTIMIZER_STATE", detail)
                 .at(op)

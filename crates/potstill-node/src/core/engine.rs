@@ -1,15 +1,15 @@
 //! One thread per device, and the queue of what it is to do.
 
-use std::sync::mpsc::{Receiver, Sender, channel};
-
 use napi::Env;
 use napi::bindgen_prelude::{Object, ToNapiValue};
 use napi_derive::napi;
 use rayon::ThreadPoolBuilder;
 
+use super::device::open_device;
 use super::error::{OpError, Result};
 use super::outcome::promise;
 use super::panic::catching;
+use super::queue::{Commands, Queue, queue};
 use super::state::State;
 
 /// Stack of the engine's thread and its workers: graphs of thousands of operations, with room to spare.
@@ -23,22 +23,27 @@ pub fn id(number: f64) -> Id {
     number as Id
 }
 
-type Command = Box<dyn FnOnce(&mut State) + Send>;
-
 /// A device's thread. Operations are enqueued in the order of the calls and run one after another; each uses up to
 /// `threads` threads itself. When the object is collected, the thread ends after what is enqueued.
 #[napi]
 pub struct Engine {
-    queue: Sender<Command>,
+    queue: Queue,
     threads: usize,
 }
 
 #[napi]
 impl Engine {
-    /// Starts the thread of the CPU.
+    /// Starts the thread of a device, `cpu` or `cuda:N`. `opened` tells when it cannot be opened; what makes tensors or
+    /// loads models then fails with the same error.
     #[napi(constructor, catch_unwind)]
-    pub fn new(threads: u32) -> napi::Result<Self> {
-        Self::start(threads as usize).map_err(|error| napi::Error::from_reason(error.to_string()))
+    pub fn new(threads: u32, device: String) -> napi::Result<Self> {
+        Self::start(threads as usize, device).map_err(|error| napi::Error::from_reason(error.to_string()))
+    }
+
+    /// Waits until the device is open, or tells why it could not be.
+    #[napi(ts_return_type = "Promise<Outcome<undefined>>", catch_unwind)]
+    pub fn opened<'env>(&self, env: &'env Env) -> napi::Result<Object<'env>> {
+        self.query(env, "engine", |state| state.device().map(|_| ()))
     }
 
     /// Threads that an operation may use.
@@ -50,8 +55,7 @@ impl Engine {
     /// Forgets handles. What they stood for is freed once no graph holds on to it.
     #[napi(catch_unwind)]
     pub fn release(&self, handles: Vec<f64>) {
-        let ids: Vec<Id> = handles.into_iter().map(id).collect();
-        self.enqueue(move |state| state.release(&ids));
+        self.queue.release(handles.into_iter().map(id).collect());
     }
 
     /// Number of handles that are filled, once everything enqueued before has run.
@@ -62,8 +66,8 @@ impl Engine {
 }
 
 impl Engine {
-    fn start(threads: usize) -> Result<Self> {
-        let (queue, commands) = channel::<Command>();
+    fn start(threads: usize, device: String) -> Result<Self> {
+        let (queue, commands) = queue();
         // The engine's thread is one of the pool's, so that parallel operations split their work without a hand-over.
         let pool = ThreadPoolBuilder::new()
             .num_threads(threads)
@@ -71,15 +75,12 @@ impl Engine {
             .thread_name(|i| format!("potstill-engine-{i}"))
             .build()
             .map_err(|error| OpError::machine("ERR_THREADS", format!("cannot start {threads} threads: {error}")))?;
-        pool.spawn(move || run(&commands));
+        pool.spawn(move || run(&device, commands));
         Ok(Self { queue, threads })
     }
 
     fn enqueue(&self, command: impl FnOnce(&mut State) + Send + 'static) {
-        // The thread ends only with this sender, and panics do not end it.
-        self.queue
-            .send(Box::new(command))
-            .expect("the engine's thread is alive");
+        self.queue.send(command);
     }
 
     /// Enqueues an operation that fills the handle `out`. `name` is the place of its errors, unless they know better.
@@ -104,18 +105,32 @@ impl Engine {
         name: &'static str,
         body: impl FnOnce(&mut State) -> Result<(A, B)> + Send + 'static,
     ) {
-        let (first, second) = (id(first), second.map(id));
+        self.submit_several(&[first], second, name, move |state| {
+            let (a, b) = body(state)?;
+            Ok((vec![a], b))
+        });
+    }
+
+    /// [`Engine::submit_pair`] with several handles of the first type.
+    pub fn submit_several<A: 'static, B: 'static>(
+        &self,
+        first: &[f64],
+        second: Option<f64>,
+        name: &'static str,
+        body: impl FnOnce(&mut State) -> Result<(Vec<A>, B)> + Send + 'static,
+    ) {
+        let (first, second) = (first.iter().copied().map(id).collect::<Vec<_>>(), second.map(id));
         self.enqueue(move |state| {
-            let (a, b) = match catching(|| body(state)) {
-                Ok((a, b)) => (Ok(a), Ok(b)),
-                Err(error) => {
-                    let error = error.at(name);
-                    (Err(error.clone()), Err(error))
-                }
+            let result = catching(|| body(state)).map_err(|error| error.at(name));
+            let (objects, other) = match result {
+                Ok((objects, other)) => (objects.into_iter().map(Ok).collect(), Ok(other)),
+                Err(error) => (first.iter().map(|_| Err(error.clone())).collect::<Vec<_>>(), Err(error)),
             };
-            state.put(first, a);
+            for (out, object) in first.into_iter().zip(objects) {
+                state.put(out, object);
+            }
             if let Some(second) = second {
-                state.put(second, b);
+                state.put(second, other);
             }
         });
     }
@@ -177,15 +192,11 @@ impl Engine {
     }
 }
 
-fn run(commands: &Receiver<Command>) {
-    let mut state = State::default();
-    for command in commands {
-        // Commands catch what they run; this is for what they do around it, such as dropping a graph.
-        let _ = catching(|| {
-            command(&mut state);
-            Ok(())
-        });
-    }
+fn run(device: &str, commands: Commands) {
+    // Opened here: CUDA's contexts belong to threads.
+    commands.run(&mut State::new(
+        catching(|| open_device(device)).map_err(|error| error.at(device)),
+    ));
 }
 
 #[cfg(test)]
@@ -207,7 +218,7 @@ mod tests {
             let block = std::hint::black_box([n; 256]);
             if n == 0 { 0 } else { deep(n - 1) + block[0] - (n - 1) }
         }
-        let engine = Engine::start(2).unwrap();
+        let engine = Engine::start(2, "cpu".to_owned()).unwrap();
         engine.submit(1., "deep", |_| Ok(deep(20_000)));
         engine.submit(2., "next", |state| Ok(*state.get::<u32>(1)? + 1));
         assert_eq!(value(&engine, 2), Ok(20_001));
@@ -215,7 +226,7 @@ mod tests {
 
     #[test]
     fn a_panic_poisons_its_handle_and_the_engine_goes_on() {
-        let engine = Engine::start(1).unwrap();
+        let engine = Engine::start(1, "cpu".to_owned()).unwrap();
         engine.submit::<u32>(1., "broken", |_| panic!("out of luck"));
         engine.submit(2., "whole", |_| Ok(2u32));
         let error = value(&engine, 1).unwrap_err();
@@ -226,7 +237,7 @@ mod tests {
 
     #[test]
     fn a_panic_of_a_worker_thread_is_caught_too() {
-        let engine = Engine::start(2).unwrap();
+        let engine = Engine::start(2, "cpu".to_owned()).unwrap();
         engine.submit::<u32>(1., "broken", |_| {
             rayon::join(|| (), || panic!("in a worker"));
             Ok(1)

@@ -3,11 +3,13 @@
 mod adapter_errors;
 mod cancel;
 mod convert;
+mod device;
 mod engine;
 mod error;
 mod job;
 mod outcome;
 mod panic;
+mod queue;
 mod state;
 mod tape;
 mod tensor_file;

@@ -4,6 +4,8 @@ use std::any::Any;
 use std::collections::HashMap;
 use std::rc::Rc;
 
+use potstill_engine::Device;
+
 use super::engine::Id;
 use super::error::{OpError, Result};
 
@@ -11,14 +13,28 @@ use super::error::{OpError, Result};
 type Slot = Result<Rc<dyn Any>>;
 
 /// Everything that lives on the engine's thread.
-#[derive(Default)]
 pub struct State {
+    device: Result<Device>,
     slots: HashMap<Id, Slot>,
     /// The first failure of an operation that changes something, until a read reports it.
     failure: Option<OpError>,
 }
 
 impl State {
+    /// The state of a device's thread, or of one whose device could not be opened.
+    pub fn new(device: Result<Device>) -> Self {
+        Self {
+            device,
+            slots: HashMap::new(),
+            failure: None,
+        }
+    }
+
+    /// Where tensors are made. When it could not be opened, nothing is made anywhere else in its place.
+    pub fn device(&self) -> Result<&Device> {
+        self.device.as_ref().map_err(OpError::clone)
+    }
+
     /// What a handle stands for. The error of the operation that should have filled it, if that failed.
     pub fn get<T: 'static>(&self, id: Id) -> Result<Rc<T>> {
         match self.slots.get(&id) {
@@ -76,7 +92,7 @@ mod tests {
 
     #[test]
     fn a_failed_operation_poisons_what_is_made_of_it() {
-        let mut state = State::default();
+        let mut state = State::new(Ok(Device::Cpu));
         state.put::<u32>(1, Err(OpError::input("ERR_TENSOR_SHAPE", "shapes differ").at("add")));
         let sum = state.get::<u32>(1).map(|one| *one + 1);
         state.put(2, sum);
@@ -84,8 +100,14 @@ mod tests {
     }
 
     #[test]
+    fn a_device_that_could_not_be_opened_is_not_replaced() {
+        let state = State::new(Err(OpError::machine("ERR_CUDA_DEVICE", "no such device")));
+        assert_eq!(state.device().unwrap_err().code, "ERR_CUDA_DEVICE");
+    }
+
+    #[test]
     fn handles_are_typed_and_gone_once_released() {
-        let mut state = State::default();
+        let mut state = State::new(Ok(Device::Cpu));
         state.put(1, Ok("text"));
         assert!(state.get::<u32>(1).is_err());
         assert_eq!(state.take::<&str>(1), Ok("text"));
@@ -97,7 +119,7 @@ mod tests {
 
     #[test]
     fn effects_stop_after_a_failure_until_it_is_reported() {
-        let mut state = State::default();
+        let mut state = State::new(Ok(Device::Cpu));
         assert!(state.effect::<()>(|_| Err(OpError::bug("first"))).is_err());
         assert_eq!(
             state

@@ -68,20 +68,20 @@ fn fits_f16(name: &str, tensor: &Tensor) -> Result<()> {
 }
 
 /// Reads every tensor as f32.
-pub fn read_tensors(path: &Path) -> Result<HashMap<String, Tensor>> {
+pub fn read_tensors(path: &Path, device: &Device) -> Result<HashMap<String, Tensor>> {
     let file = SafetensorsFile::open(path)?;
     let names: Vec<String> = file.names().map(str::to_owned).collect();
     names
         .into_iter()
-        .map(|name| Ok((name.clone(), read_tensor(&file, &name)?)))
+        .map(|name| Ok((name.clone(), read_tensor(&file, &name, device)?)))
         .collect()
 }
 
 /// Reads one tensor as f32: floats of any width, and integers (timesteps are stored so).
-pub fn read_tensor(file: &SafetensorsFile, name: &str) -> Result<Tensor> {
+pub fn read_tensor(file: &SafetensorsFile, name: &str, device: &Device) -> Result<Tensor> {
     let view = file.tensor(name)?;
     let values = to_f32(&view).map_err(IoError::safetensors(file.path()))?;
-    Ok(Tensor::from_vec(values, view.shape.to_vec(), &Device::Cpu)?.to_dtype(DType::F32)?)
+    Ok(Tensor::from_vec(values, view.shape.to_vec(), device)?.to_dtype(DType::F32)?)
 }
 
 fn to_f32(view: &TensorView) -> std::result::Result<Vec<f32>, potstill_io::HeaderError> {
@@ -118,7 +118,7 @@ mod tests {
         let path = folder.path().join("t.safetensors");
         for dtype in [Dtype::F32, Dtype::F16] {
             write_tensors(&path, &tensors(&[1., -2.5, 0.]), dtype, &BTreeMap::new()).unwrap();
-            let read = read_tensors(&path).unwrap();
+            let read = read_tensors(&path, &Device::Cpu).unwrap();
             assert_eq!(read["a"].to_vec1::<f32>().unwrap(), [1., -2.5, 0.]);
         }
     }
@@ -133,7 +133,12 @@ mod tests {
             SafetensorsFile::open(&path).unwrap().tensor("step").unwrap().dtype,
             Dtype::I64
         );
-        assert_eq!(read_tensors(&path).unwrap()["step"].to_scalar::<f32>().unwrap(), 7.);
+        assert_eq!(
+            read_tensors(&path, &Device::Cpu).unwrap()["step"]
+                .to_scalar::<f32>()
+                .unwrap(),
+            7.
+        );
     }
 
     #[test]
