@@ -1,0 +1,1 @@
+export { type PageServer, type ServePageOptions, servePage } from './serve-page.ts';
