@@ -1,4 +1,10 @@
-import type { AdapterTarget, ExtractedAdapter, ResizedLayer } from '../native/generated/binding.js';
+import { cancelled } from '../native/cancel.ts';
+import type {
+  AdapterTarget,
+  ExtractedAdapter,
+  KeptRanks as NativeKeptRanks,
+  ResizedLayer,
+} from '../native/generated/binding.js';
 import { addon } from '../native/load.ts';
 import { unwrap } from '../native/outcome.ts';
 
@@ -7,6 +13,12 @@ export type { ExtractedAdapter, ResizedLayer };
 /** Whose names and conventions a file has. */
 export const DIALECTS = ['kohya', 'comfy', 'peft', 'diffusers'] as const;
 export type Dialect = (typeof DIALECTS)[number];
+
+/** How many ranks of a layer are kept: at most `rank`, as few as keep `energy` (a share of the squared norm), or both. */
+export interface KeptRanks {
+  readonly rank?: number | undefined;
+  readonly energy?: number | undefined;
+}
 
 /** How an adapter is to be written, and for which model it is. What is left out stays as it is in the source. */
 export interface AdapterFormat {
@@ -62,34 +74,37 @@ export async function mergeAdapters(
 /**
  * Writes the best approximation of every layer's change with fewer ranks.
  *
- * @param keep at most `rank` of them, as few as keep `energy` (a share of the squared norm), or both
+ * @param signal ends the work after the layer at hand, and nothing is written
  * @returns what every layer lost
  */
 export async function resizeAdapter(
   path: string,
   out: string,
-  keep: { readonly rank?: number | undefined; readonly energy?: number | undefined },
+  keep: KeptRanks,
   format: AdapterFormat,
+  signal?: AbortSignal,
 ): Promise<readonly ResizedLayer[]> {
-  return unwrap(await addon().resizeAdapter(path, out, keep.rank, keep.energy, target(format)));
+  using cancel = cancelled(signal);
+  return unwrap(await addon().resizeAdapter(path, out, given(keep), target(format), cancel.token));
 }
 
 /**
  * Writes what adapters together do to their model as one LoRA of fewer ranks: what merging them into the model and taking
  * the difference gives, without the rounding of the model's weights.
  *
- * @param keep at most `rank` ranks, as few as keep `energy`; the rank is needed where any is another kind than LoRA
+ * @param keep with the rank where any is another kind than LoRA
  * @param format with `model`, which DoRAs need
  * @returns what every layer lost
  */
 export async function backMergeAdapters(
   summands: readonly { readonly path: string; readonly weight: number }[],
   out: string,
-  keep: { readonly rank?: number | undefined; readonly energy?: number | undefined },
+  keep: KeptRanks,
   format: AdapterFormat,
+  signal?: AbortSignal,
 ): Promise<readonly ResizedLayer[]> {
-  const { rank, energy } = keep;
-  return unwrap(await addon().backMergeAdapters([...summands], out, rank, energy, target(format)));
+  using cancel = cancelled(signal);
+  return unwrap(await addon().backMergeAdapters([...summands], out, given(keep), target(format), cancel.token));
 }
 
 /**
@@ -100,11 +115,17 @@ export async function backMergeAdapters(
 export async function extractAdapter(
   checkpoints: { readonly base: string; readonly tuned: string },
   out: string,
-  keep: { readonly rank: number; readonly energy?: number | undefined },
+  keep: KeptRanks & { readonly rank: number },
   format: Omit<AdapterFormat, 'model'>,
+  signal?: AbortSignal,
 ): Promise<ExtractedAdapter> {
   const { base, tuned } = checkpoints;
-  return unwrap(await addon().extractAdapter(base, tuned, out, keep.rank, keep.energy, target(format)));
+  using cancel = cancelled(signal);
+  return unwrap(await addon().extractAdapter(base, tuned, out, given(keep), target(format), cancel.token));
+}
+
+function given({ rank, energy }: KeptRanks): NativeKeptRanks {
+  return { ...(rank === undefined ? {} : { rank }), ...(energy === undefined ? {} : { energy }) };
 }
 
 function target({ model, dialect, dtype, title, prediction }: AdapterFormat): AdapterTarget {

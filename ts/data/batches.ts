@@ -1,5 +1,5 @@
 import { BucketOrder } from './buckets.ts';
-import { type Entry, expandEntries, type Sample } from './entries.ts';
+import { bucketOf, type Entry, expandEntries, type Sample } from './entries.ts';
 import { DataOrder } from './order.ts';
 import { deriveSeed, seedOf, uniforms } from './philox.ts';
 
@@ -13,6 +13,10 @@ export interface BatchRow extends Entry {
   readonly drawSeed: bigint;
   /** Number and count of the stratum that a fresh timestep is drawn from. */
   readonly stratum: readonly [k: number, of: number];
+  /** Which of the recipe's methods it is trained by: the same for all rows of a batch. */
+  readonly part: number;
+  /** Factor on its loss; 1 when left out. */
+  readonly lossWeight?: number;
 }
 
 /** What fixes the data of a run; the same options give the same batches on any machine. */
@@ -35,10 +39,13 @@ export class BatchPlan {
   readonly #options: BatchPlanOptions;
   readonly #buckets: readonly Bucket[];
   readonly #order: BucketOrder;
+  /** The orders of a caption, by the first of them: indices of samples. */
+  readonly #variants: ReadonlyMap<number, readonly number[]>;
 
   constructor(options: BatchPlanOptions) {
     this.#options = options;
     this.#buckets = bucketsOf(options);
+    this.#variants = variantsOf(options.samples);
     const lengths = this.#buckets.map(({ entries }) => entries.length);
     this.#order = new BucketOrder(options.seed, lengths, options.batch);
   }
@@ -48,6 +55,19 @@ export class BatchPlan {
     return this.#buckets.reduce((sum, { entries }) => sum + entries.length, 0);
   }
 
+  /** How many entries an epoch has of each bucket, by its name. */
+  get histogram(): ReadonlyMap<string, number> {
+    return new Map(this.#buckets.map(({ name, entries }) => [name, entries.length]));
+  }
+
+  /** Which order of a sample's caption is trained on at a position of the run. */
+  #variantAt(sample: number, position: number): number {
+    const variants = this.#variants.get(sample);
+    if (variants === undefined) return sample;
+    const [u = 0] = uniforms(seedOf('variant', this.#options.seed, position), 1);
+    return variants[Math.floor(u * variants.length)] ?? sample;
+  }
+
   /** The rows of the batch with this number, from 0 over the whole run: all of one size. */
   rows(number: number): BatchRow[] {
     const { samples, seed, batch } = this.#options;
@@ -55,9 +75,10 @@ export class BatchPlan {
     const bucket = this.#buckets[index];
     return Array.from({ length: batch }, (_, row) => {
       const position = number * batch + row;
-      const entry = bucket?.entries[bucket.order.at(ordinal * batch + row)];
-      if (entry === undefined) throw new RangeError(`position ${position} lies outside of the data`);
-      const chance = samples[entry.sample]?.captionDropout ?? 0;
+      const found = bucket?.entries[bucket.order.at(ordinal * batch + row)];
+      if (found === undefined) throw new RangeError(`position ${position} lies outside of the data`);
+      const entry = { ...found, sample: this.#variantAt(found.sample, position) };
+      const { captionDropout: chance = 0, part = 0, lossWeight = 1 } = samples[entry.sample] ?? {};
       const dropped = chance > 0 && (uniforms(seedOf('dropout', seed, position), 1)[0] ?? 0) < chance;
       return {
         ...entry,
@@ -65,25 +86,39 @@ export class BatchPlan {
         dropped,
         drawSeed: seedOf('draw', seed, position),
         stratum: [0, 1],
+        part,
+        lossWeight,
       };
     });
   }
 }
 
-/** Entries of one size, and the order in which a run visits them. */
+/** Samples with several orders of their caption, and these. */
+function variantsOf(samples: readonly Sample[]): ReadonlyMap<number, readonly number[]> {
+  const variants = new Map<number, number[]>();
+  for (const [index, { variantOf }] of samples.entries()) {
+    if (variantOf !== undefined) variants.set(variantOf, [...(variants.get(variantOf) ?? [variantOf]), index]);
+  }
+  return variants;
+}
+
+/** Entries of one size and method, and the order in which a run visits them. */
 interface Bucket {
+  readonly name: string;
   readonly entries: readonly Entry[];
   readonly order: DataOrder;
 }
 
 /** The buckets, in the order of their sizes' names. */
 function bucketsOf({ samples, among, draws, seed }: BatchPlanOptions): Bucket[] {
-  const sizes = [...new Set(among.map((index) => samples[index]?.size ?? ''))].sort();
+  const keyOf = (index: number): string => (samples[index] === undefined ? '' : bucketOf(samples[index]));
+  const sizes = [...new Set(among.map(keyOf))].sort();
   return sizes.map((size) => {
-    const ofSize = among.filter((index) => samples[index]?.size === size);
+    const ofSize = among.filter((index) => keyOf(index) === size);
     const entries = expandEntries(samples, ofSize, draws);
     // Data of one size is visited in the order of the seed alone; buckets in orders that have nothing to do with each other.
     return {
+      name: size,
       entries,
       order: new DataOrder(sizes.length === 1 ? seed : deriveSeed('bucket', seed, size), entries.length),
     };

@@ -12,6 +12,20 @@ export interface Sample {
   readonly captionDropout: number;
   /** Names the size of the latents: a batch is one tensor, so its rows are of one size. */
   readonly size: string;
+  /** Which of the recipe's methods it is trained by; 0, its own, when left out. Rows of a batch share it. */
+  readonly part?: number | undefined;
+  /** Factor on its loss; 1 when left out. */
+  readonly lossWeight?: number | undefined;
+  /** What of the image counts. Rows of a batch have all a mask, or none. */
+  readonly mask?: unknown;
+  /** Index of the sample that it is another order of the caption of: it takes its place now and then. */
+  readonly variantOf?: number | undefined;
+}
+
+/** Names what a batch's rows have in common. */
+export function bucketOf({ size, part = 0, mask }: Pick<Sample, 'size' | 'part' | 'mask'>): string {
+  const masked = mask === undefined ? '' : '|masked';
+  return `${part === 0 ? size : `${size}|${part}`}${masked}`;
 }
 
 /** One thing to train on in an epoch. */

@@ -14,7 +14,7 @@ export interface HeldOutOptions {
 
 /**
  * The rows of a validation: every held-out sample with each of its draws, no caption dropped, always the same noise and
- * timesteps. The seed of a draw goes by the sample's key, so it survives added data.
+ * timesteps, and all of one weight. The seed of a draw goes by the sample's key, so it survives added data.
  */
 export function heldOutRows({ samples, among, seed, draws }: HeldOutOptions): BatchRow[] {
   return among.flatMap((sample) =>
@@ -25,6 +25,7 @@ export function heldOutRows({ samples, among, seed, draws }: HeldOutOptions): Ba
       dropped: false,
       drawSeed: seedOf('validation', seed, samples[sample]?.key ?? '', draw),
       stratum: [draw, draws] as const,
+      part: samples[sample]?.part ?? 0,
     })),
   );
 }

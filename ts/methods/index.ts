@@ -1,8 +1,10 @@
 import { z } from 'zod';
 import { cfg } from './cfg.ts';
 import type { Method } from './define.ts';
+import { delta } from './delta.ts';
 import { denoise } from './denoise.ts';
 import { multiTeacher } from './multi-teacher.ts';
+import { prior } from './prior.ts';
 
 export type {
   Batch,
@@ -18,10 +20,16 @@ export type {
 export { defineMethod } from './define.ts';
 
 /** Every method by its name in recipes. */
-export const methods = { cfg, denoise, 'multi-teacher': multiTeacher } as const;
+export const methods = { cfg, delta, denoise, 'multi-teacher': multiTeacher, prior } as const;
 
 /** A recipe's `method`: the options of one of the methods, told apart by `id`. */
-export const methodOptions = z.discriminatedUnion('id', [cfg.options, denoise.options, multiTeacher.options]);
+export const methodOptions = z.discriminatedUnion('id', [
+  cfg.options,
+  delta.options,
+  denoise.options,
+  multiTeacher.options,
+  prior.options,
+]);
 
 /** Options of one of the methods. */
 export type MethodOptions = z.output<typeof methodOptions>;

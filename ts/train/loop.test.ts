@@ -5,6 +5,7 @@ import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { silentProgress } from '../progress.ts';
 import { type LoopOptions, runLoop } from './loop.ts';
 import { readMetrics } from './metrics.ts';
+import { RunRequests } from './requests.ts';
 
 describe('runLoop', () => {
   let folder = '';
@@ -114,5 +115,36 @@ describe('runLoop', () => {
     expect(result.validation).toEqual({ loss: 5, shuffledCaptions: 10 });
     const lines = await readMetrics(join(folder, 'metrics.jsonl'));
     expect(lines.map((line) => line['validation/loss'])).toEqual([undefined, 2, undefined, 4, 5]);
+  });
+
+  it('samples and saves out of turn when asked, once, and says when there is nothing to draw', async () => {
+    const requests = new RunRequests();
+    const lines: string[] = [];
+    const asking = (number: number): ReturnType<LoopOptions['update']> => {
+      if (number === 2) {
+        requests.sample();
+        requests.save();
+      }
+      return options().update(number);
+    };
+    const sampling = { every: 5, draw: async (step: number) => void events.push(`samples ${step}`) };
+    const saveNow = async (step: number): Promise<void> => void events.push(`student ${step}`);
+    await runLoop(options({ update: asking, requests, sampling, saveNow, checkpointEvery: 5 }));
+    expect(events).toEqual([
+      'update 0',
+      'update 1',
+      'update 2',
+      'samples 3',
+      'checkpoint 3',
+      'student 3',
+      'update 3',
+      'update 4',
+      'samples 5',
+      'checkpoint 5',
+    ]);
+    requests.sample();
+    const progress = { ...silentProgress, log: (line: string) => lines.push(line) };
+    await runLoop(options({ steps: 1, requests, progress }));
+    expect(lines.join()).toContain('sampling');
   });
 });

@@ -1,6 +1,7 @@
 import type { Progress } from '../progress.ts';
 import { describeValidation } from './describe-validation.ts';
 import { MetricsLog } from './metrics.ts';
+import type { RunRequests } from './requests.ts';
 import type { StepFigures } from './trainer.ts';
 import type { ValidationFigures } from './validation.ts';
 
@@ -24,6 +25,10 @@ export interface LoopOptions {
     | { readonly every: number; readonly measure: (step: number) => Promise<ValidationFigures> }
     | undefined;
   readonly sampling: { readonly every: number; readonly draw: (step: number) => Promise<void> } | undefined;
+  /** Asked after every update. */
+  readonly requests?: RunRequests | undefined;
+  /** Writes the student as it is after `step` updates, because somebody asks for it. */
+  readonly saveNow?: ((step: number) => Promise<void>) | undefined;
   /** Asked between updates; once aborted, a checkpoint is written and the loop ends. */
   readonly signal: AbortSignal;
   readonly progress: Progress;
@@ -39,6 +44,8 @@ export interface LoopResult {
   /** Seconds of all updates so far, those of earlier parts included. */
   readonly seconds: number;
   readonly validation: ValidationFigures | undefined;
+  /** Means over this loop's updates of what methods log, by `<method>/<name>`; losses are not among them. */
+  readonly figures: Readonly<Record<string, number>>;
 }
 
 /** Significant digits of a loss on a progress line. */
@@ -57,6 +64,7 @@ export async function runLoop(options: LoopOptions): Promise<LoopResult> {
   let seconds = options.secondsBefore;
   let loss: number | undefined;
   let lastValidation: ValidationFigures | undefined;
+  const meansOf = new Map<string, { sum: number; count: number }>();
   const isDue = (every: number): boolean => step % every === 0 || step === steps;
   const save = async (): Promise<void> => {
     await log.sync();
@@ -71,22 +79,37 @@ export async function runLoop(options: LoopOptions): Promise<LoopResult> {
       step += 1;
       seconds += secondsPerStep;
       loss = figures.loss;
+      for (const [name, value] of Object.entries(also)) {
+        if (name.startsWith('loss/')) continue;
+        const { sum, count } = meansOf.get(name) ?? { sum: 0, count: 0 };
+        meansOf.set(name, { sum: sum + value, count: count + 1 });
+      }
       const validated =
         validation !== undefined && isDue(validation.every) ? await validation.measure(step) : undefined;
       if (validated !== undefined) progress.log(`step ${step}: ${describeValidation(validated)}`);
       lastValidation = validated ?? lastValidation;
       const samples = step * options.samplesPerStep;
-      await log.append({ step, ...figures, secondsPerStep, samples, ...also, ...asMetrics(validated) });
+      log.append({ step, ...figures, secondsPerStep, samples, ...also, ...asMetrics(validated) });
       task.set(step - from);
       task.note(`loss ${loss.toPrecision(SHOWN_DIGITS)}`);
       if (sampling !== undefined && isDue(sampling.every)) await sampling.draw(step);
       if (isDue(options.checkpointEvery)) await save();
+      const asked = options.requests?.take();
+      if (asked?.sample === true) {
+        if (sampling === undefined) progress.log('The recipe says nothing of what to draw: add "sampling".');
+        else if (!isDue(sampling.every)) await sampling.draw(step);
+      }
+      if (asked?.save === true) {
+        if (saved !== step) await save();
+        await options.saveNow?.(step);
+      }
     }
     if (saved !== step) await save();
   } finally {
     await log.close();
   }
-  return { step, interrupted: step < steps, loss, seconds, validation: lastValidation };
+  const figures = Object.fromEntries([...meansOf].map(([name, { sum, count }]) => [name, sum / count]));
+  return { step, interrupted: step < steps, loss, seconds, validation: lastValidation, figures };
 }
 
 /** `validation/loss`, `validation/shuffledCaptions`, and of each held-out data entry `validation/loss/<folder>` and so on. */

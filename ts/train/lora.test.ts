@@ -4,17 +4,17 @@ import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { potstill } from '../../test/support/command-line.ts';
 import { writeEchoUnet } from '../../test/support/echo-unet.ts';
+import { interruptAt } from '../../test/support/interrupt.ts';
 import { decodeSafetensors, encodeSafetensors, viewSafetensors } from '../../test/support/safetensors.ts';
 import { writeTinyImages } from '../../test/support/tiny-data.ts';
 import { writeTinyModel } from '../../test/support/tiny-model.ts';
+import { resolveValue, trainQuietly } from '../../test/support/training.ts';
 import { inspectAdapter } from '../adapter/index.ts';
-import { interruptedError } from '../errors.ts';
 import { loadEngine, readPicture } from '../native/index.ts';
-import { type Progress, silentProgress } from '../progress.ts';
-import { type ResolvedRecipe, resolveRecipe } from '../recipe/index.ts';
+import { silentProgress } from '../progress.ts';
+import type { ResolvedRecipe } from '../recipe/index.ts';
 import { stepName } from './checkpoints.ts';
 import { readMetrics, type StepMetrics } from './metrics.ts';
-import { type TrainResult, train } from './train.ts';
 import { validate } from './validate.ts';
 
 /** Trainings of models that take milliseconds, several of them one after another. */
@@ -53,36 +53,12 @@ function recipe(output: string, lora: object, changes: Record<string, unknown> =
     ...others,
     training: { steps: 6, batch: 2, optimizer: { lr: 1e-2 }, save: { dtype: 'f32' }, ...(training ?? {}) },
   };
-  const document = { file: at('recipe.json'), value, place: () => ({ line: 1, column: 1 }), has: () => true };
-  return resolveRecipe(document).recipe;
-}
-
-function run(
-  given: ResolvedRecipe,
-  options: { readonly resume?: boolean; readonly signal?: AbortSignal; readonly progress?: Progress } = {},
-): Promise<TrainResult> {
-  const { resume = false, signal = new AbortController().signal, progress = silentProgress } = options;
-  return train(given, { resume, signal, progress });
+  return resolveValue(at('recipe.json'), value);
 }
 
 const metricsOf = (output: string): Promise<StepMetrics[]> => readMetrics(at(output, 'metrics.jsonl'));
 
 const mean = (lines: readonly StepMetrics[]): number => lines.reduce((sum, { loss }) => sum + loss, 0) / lines.length;
-
-/** A signal that is aborted when a run reports that it has done `step` steps. */
-function interruptAt(step: number): { signal: AbortSignal; progress: Progress } {
-  const controller = new AbortController();
-  const task = {
-    ...silentProgress.start(''),
-    set: (done: number) => {
-      if (done === step) controller.abort(interruptedError());
-    },
-  };
-  return {
-    signal: controller.signal,
-    progress: { start: (label) => (label === 'training' ? task : silentProgress.start('')), log: () => {} },
-  };
-}
 
 /** Names of the tensors in a file of a run's checkpoint. */
 function namesIn(run: string, step: number, file: string): string[] {
@@ -94,7 +70,7 @@ describe('a LoRA student', () => {
     "learns two guided teachers and leaves an adapter that says what it is; the student's own weights stay",
     async () => {
       const training = { steps: 60, batch: 4, save: { dtype: 'f16' } };
-      const result = await run(recipe('distil', { rank: 4, alpha: 8 }, { ...distilled, training }));
+      const result = await trainQuietly(recipe('distil', { rank: 4, alpha: 8 }, { ...distilled, training }));
       const metrics = await metricsOf('distil');
       expect(mean(metrics.slice(-10))).toBeLessThan(0.9 * mean(metrics.slice(0, 10)));
       expect(Object.keys(metrics[0] ?? {})).toEqual(expect.arrayContaining(['loss/a', 'loss/b']));
@@ -148,16 +124,16 @@ describe('a LoRA student', () => {
         validation: { every: 2, fraction: 0.2, samples: 2, draws: 2 },
       };
       const lora = { rank: 3, alpha: 5, targets: ['transformers', '*.resnets.*.conv1'] };
-      await run(recipe('whole', lora, { training }));
+      await trainQuietly(recipe('whole', lora, { training }));
       const parts = recipe('parts', lora, { training });
-      await expect(run(parts, interruptAt(3))).rejects.toMatchObject({ code: 'ERR_INTERRUPTED' });
+      await expect(trainQuietly(parts, interruptAt(3))).rejects.toMatchObject({ code: 'ERR_INTERRUPTED' });
       const checkpoint = at('parts', 'checkpoints', stepName(3));
       const { modules } = await inspectAdapter(join(checkpoint, 'student.safetensors'), at('student'));
       expect(new Set(modules.map(({ alpha, scale }) => `${alpha} ${scale}`))).toEqual(new Set([`5 ${5 / 3}`]));
       await expect(inspectAdapter(join(checkpoint, 'ema.safetensors'), at('student'))).rejects.toMatchObject({
         code: 'ERR_ADAPTER_KEYS',
       });
-      await run(parts, { resume: true });
+      await trainQuietly(parts, { resume: true });
       const withoutTime = (lines: readonly StepMetrics[]): object[] =>
         lines.map((line) => ({ ...line, secondsPerStep: undefined }));
       expect(withoutTime(await metricsOf('parts'))).toEqual(withoutTime(await metricsOf('whole')));
@@ -168,7 +144,7 @@ describe('a LoRA student', () => {
       const [one, other] = ['whole', 'parts'].map((run) => readFileSync(at(run, 'student.safetensors')));
       expect(one?.length).toBe(other?.length);
       const otherRank = recipe('parts', { ...lora, rank: 4 }, { training });
-      await expect(run(otherRank, { resume: true })).rejects.toMatchObject({
+      await expect(trainQuietly(otherRank, { resume: true })).rejects.toMatchObject({
         code: 'ERR_RUN_OTHER_RECIPE',
         what: expect.stringContaining('student.train.lora.rank'),
       });
@@ -187,7 +163,7 @@ describe('a LoRA student', () => {
         training: { steps: 8, batch: 4, validation: { every: 8, fraction: 0.25, samples: 3, draws: 2 } },
       };
       const given = recipe('sampled', { rank: 4, targets: 'all' }, changes);
-      const { student, validation } = await run(given);
+      const { student, validation } = await trainQuietly(given);
       const out = at('pictures');
       const words = [
         '--prompt',
@@ -246,14 +222,14 @@ describe('a LoRA student', () => {
           training: { ...changes.training, steps: 10 },
         },
       );
-      expect((await run(longer, { resume: true })).student).toBe(student);
+      expect((await trainQuietly(longer, { resume: true })).student).toBe(student);
       expect(readFileSync(student).equals(before)).toBe(false);
     },
     TIMEOUT_MS,
   );
 
   it('refuses targets that fit no layer, before anything is written', async () => {
-    await expect(run(recipe('none', { targets: ['atention'] }))).rejects.toMatchObject({
+    await expect(trainQuietly(recipe('none', { targets: ['atention'] }))).rejects.toMatchObject({
       code: 'ERR_ADAPTER_INPUT',
       kind: 'input',
       what: expect.stringContaining('fits no layer'),

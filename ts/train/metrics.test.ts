@@ -25,7 +25,7 @@ describe('MetricsLog', () => {
 
   async function write(from: number, to: number, keep: number): Promise<void> {
     const log = await MetricsLog.open(path, keep);
-    for (let step = from; step <= to; step += 1) await log.append(line(step));
+    for (let step = from; step <= to; step += 1) log.append(line(step));
     await log.sync();
     await log.close();
   }

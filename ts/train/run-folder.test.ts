@@ -80,6 +80,12 @@ describe('openRunFolder', () => {
     expect(await open(recipe(['training.checkpoint.every=5', 'name=other', `output=${path}`]), true)).toBe(3);
   });
 
+  it('goes on with another device', async () => {
+    await open(recipe(['device=cpu']));
+    await checkpoint(3);
+    expect(await open(recipe(['device=cuda']), true)).toBe(3);
+  });
+
   it('goes by what is in models and folders, not by where they lie, and lets an earlier version go on', async () => {
     const teacher = (model: string): string => `teachers=[{"id":"a","model":"${model}"}]`;
     await open(recipe([teacher('here')]));

@@ -9,25 +9,37 @@ import { LOCK, lockFolder } from './folder-lock.ts';
 /**
  * Parts of a recipe that change no bit of what is trained: a run may be resumed with others. They say for people what it
  * is, where things lie (a checkpoint names cache, images, student and teachers by their digests), and what is written or
- * looked at on the way. A number in brackets stands for every one.
+ * looked at on the way. A number in brackets stands for every one. The device does change bits, as another CPU does: a
+ * checkpoint has the class of its kernels, and going on with another is said.
  */
 const FREE_KEYS = [
   '$schema',
   'name',
+  'device',
   'output',
   'cache.dir',
   'student.model',
+  'student.encoders',
   'teachers[0].model',
   'teachers[0].lora[0].file',
   'data[0].images',
+  'data[0].masks',
   'sampling',
   'training.checkpoint',
   'training.validation.every',
   'training.save',
 ];
 
+/** As {@link FREE_KEYS}, but for the value itself alone: a LoRA's file, and no part of a LoRA that is made. */
+const FREE_VALUES = /^student\.train\.(lora|loras\.[a-z0-9_-]+)$/;
+
 /** Differences named in an error message; beyond these a list helps nobody. */
 const MAX_NAMED_DIFFERENCES = 8;
+
+/** What a trained student is called: the file of one LoRA, or a folder: of a UNet, or of LoRAs by their names. */
+export function studentName({ student: { train } }: ResolvedRecipe, name: string): string {
+  return train !== 'unet' && 'lora' in train ? `${name}.safetensors` : name;
+}
 
 /** The folder of a run. */
 export interface RunFolder {
@@ -35,7 +47,7 @@ export interface RunFolder {
   readonly checkpoints: string;
   readonly metrics: string;
   readonly samples: string;
-  /** The trained student: a diffusers UNet folder, or an adapter's file. */
+  /** The trained student: a diffusers UNet folder, an adapter's file, or a folder of several. */
   readonly student: string;
   /** Checkpoint to go on from; none for a fresh run. */
   readonly resumeFrom: Checkpoint | undefined;
@@ -72,7 +84,7 @@ export async function openRunFolder(path: string, recipe: ResolvedRecipe, resume
     checkpoints,
     metrics: join(path, 'metrics.jsonl'),
     samples: join(path, 'samples'),
-    student: join(path, recipe.student.train === 'unet' ? 'student' : 'student.safetensors'),
+    student: join(path, studentName(recipe, 'student')),
     resumeFrom,
     claim: async () => {
       await mkdir(path, { recursive: true });
@@ -114,7 +126,7 @@ function requireSameRecipe(path: string, before: unknown, after: ResolvedRecipe)
   const was: unknown = parsed.success ? parsed.data : before;
   const differing = differingKeys(was, after).filter((key) => {
     const place = key.replaceAll(/\[\d+\]/g, '[0]');
-    return ![...free].some((name) => isWithin(place, name));
+    return !FREE_VALUES.test(place) && ![...free].some((name) => isWithin(place, name));
   });
   if (differing.length === 0) return;
   const named = differing

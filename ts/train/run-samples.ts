@@ -1,5 +1,5 @@
 import { join } from 'node:path';
-import type { Engine } from '../native/index.ts';
+import { componentFolder, type Engine } from '../native/index.ts';
 import type { Progress } from '../progress.ts';
 import type { Recipe } from '../recipe/index.ts';
 import { Painter, type PictureSettings } from '../sampling/index.ts';
@@ -13,8 +13,10 @@ type Sampling = NonNullable<Recipe['sampling']>;
 /** What a run's pictures are drawn with. */
 export interface RunSamplesOptions {
   readonly engine: Engine;
-  /** Folder of the student's model: its text encoders, VAE and schedule. */
+  /** Folder of the student's model: its schedule. */
   readonly model: string;
+  /** The model whose text encoders and VAE the pictures are made with. */
+  readonly encoders: string;
   readonly sampling: Sampling;
   /** The run's `samples` folder. */
   readonly folder: string;
@@ -40,7 +42,7 @@ export class RunSamples {
    * @throws PotstillError when the model lacks a component or the size is none
    */
   static async open(options: RunSamplesOptions): Promise<RunSamples> {
-    using painter = await Painter.open(options.engine, options.model);
+    using painter = await openPainter(options);
     const side = painter.defaultSize;
     const [width, height] = options.sampling.size ?? [side, side];
     painter.noise(0n, { width, height }).dispose(); // refuses a size that has no latents
@@ -49,9 +51,9 @@ export class RunSamples {
 
   /** Draws all pictures, with the moving average of the weights where there is one. Ends early when aborted. */
   async draw(step: number): Promise<void> {
-    const { engine, model, sampling, folder, parts, progress, signal } = this.#options;
+    const { sampling, folder, parts, progress, signal } = this.#options;
     const { student, ema } = parts;
-    using painter = await Painter.open(engine, model);
+    using painter = await openPainter(this.#options);
     using task = progress.start(`samples of step ${step}`, {
       total: this.#pictures.length * sampling.steps,
       unit: 'steps',
@@ -69,6 +71,12 @@ export class RunSamples {
       ema?.swap();
     }
   }
+}
+
+/** With the student's own text encoders where they are trained. */
+function openPainter({ engine, model, encoders, parts }: RunSamplesOptions): Promise<Painter> {
+  const text = parts.student.text ?? encoders;
+  return Painter.open(engine, model, { text, vae: componentFolder({ folder: encoders }, 'vae') });
 }
 
 interface Picture {

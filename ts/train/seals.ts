@@ -5,7 +5,10 @@ import { canonicalJson, type Json } from '../cache/canonical.ts';
 import { componentName, SEAL_FILE } from '../cache/component.ts';
 import type { OpenedCache } from '../cache/index.ts';
 import { inspectUnet } from '../cache/inspect.ts';
+import { digestAdapter } from '../cache/plan/adapter-digest.ts';
 import { type DigestOptions, digestComponent } from '../cache/plan/model-digest.ts';
+import type { ResolvedRecipe } from '../recipe/index.ts';
+import { trainedAdapters } from '../recipe/student.ts';
 
 /**
  * SHA-256, in hex, of what a run is trained on: the seal of each component of the cache (`latents`, `text`,
@@ -20,15 +23,23 @@ export const LATER_SEALS: ReadonlySet<string> = new Set(['data', 'student']);
 /** The seals of a complete cache and of the student's model. */
 export async function readSeals(
   { plans, samples }: OpenedCache,
-  model: string,
+  { model, train }: ResolvedRecipe['student'],
   options: DigestOptions,
 ): Promise<Seals> {
   const { dir, latents, text, teachers } = plans;
   const names = [latents, text, ...teachers.map(({ plan }) => plan)].map(componentName);
   const digests = names.map(async (name) => [name, sha256(await readFile(join(dir, name, SEAL_FILE)))] as const);
   const { files, prediction, alphasCumprod } = await inspectUnet(model);
-  const student = { ...(await digestComponent(files, options)), prediction, alphasCumprod };
-  const data = samples.map(({ key, repeats, captionDropout, heldOut }) => ({ key, repeats, captionDropout, heldOut }));
+  const lora: Record<string, string> = {};
+  for (const { name, lora: file } of trainedAdapters(train)) {
+    if (typeof file !== 'string') continue;
+    lora[name === undefined ? 'lora' : `loras.${name}`] = await digestAdapter(file, options);
+  }
+  const student = { ...(await digestComponent(files, options)), prediction, alphasCumprod, ...lora };
+  const data = samples.map(({ key, repeats, captionDropout, heldOut, mask }) => ({
+    ...{ key, repeats, captionDropout, heldOut },
+    ...(mask === undefined ? {} : { mask: mask.digest }),
+  }));
   return {
     ...Object.fromEntries(await Promise.all(digests)),
     data: digestOf(data),

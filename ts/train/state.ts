@@ -4,25 +4,34 @@ import type { Progress } from '../progress.ts';
 import { type Checkpoint, type CheckpointState, readCheckpointState, writeCheckpoint } from './checkpoints.ts';
 import { inWords } from './differences.ts';
 import { LATER_SEALS } from './seals.ts';
-import type { TrainerParts } from './trainer.ts';
+import type { MethodRun, TrainerParts } from './trainer.ts';
 
 /** Files of a checkpoint. */
-const FILES = { student: 'student.safetensors', optimizer: 'optimizer.safetensors', ema: 'ema.safetensors' } as const;
+const FILES = {
+  student: 'student.safetensors',
+  text: 'text.safetensors',
+  optimizer: 'optimizer.safetensors',
+  ema: 'ema.safetensors',
+} as const;
 
 /** Writes the whole state after `step` updates as a checkpoint. */
 export function saveState(
   checkpoints: string,
-  { student, lora, optimizers, ema, methodState }: TrainerParts,
+  { student, loras, optimizers, ema, methods }: TrainerParts,
   state: Pick<CheckpointState, 'step' | 'seconds' | 'cache'>,
 ): Promise<Checkpoint> {
   const whole = {
     version: 1 as const,
     ...state,
     kernelClass: student.unet.engine.kernelClass,
-    method: { ...methodState },
+    method: Object.assign({}, ...methods.map((run, part) => named(run, part))) as Record<string, number>,
   };
   return writeCheckpoint(checkpoints, whole, async (folder) => {
-    await (lora ?? student.unet).saveWeights(join(folder, FILES.student));
+    if (loras.length === 0) await student.unet.saveWeights(join(folder, FILES.student));
+    for (const { name, lora, text } of loras) {
+      await lora.saveWeights(join(folder, fileOf(FILES.student, name)));
+      await text?.saveWeights(join(folder, fileOf(FILES.text, name)));
+    }
     await optimizers.student.save(join(folder, FILES.optimizer));
     await ema?.save(join(folder, FILES.ema));
   });
@@ -36,7 +45,7 @@ export function saveState(
  */
 export async function loadState(
   checkpoint: Checkpoint,
-  { student, lora, optimizers, ema, methodState }: TrainerParts,
+  { student, loras, optimizers, ema, methods }: TrainerParts,
   seals: Readonly<Record<string, string>>,
   progress: Progress,
 ): Promise<CheckpointState> {
@@ -49,11 +58,30 @@ export async function loadState(
         'the rest is as good, but its bits are not those of an uninterrupted run.',
     );
   }
-  await (lora ?? student.unet).loadWeights(join(checkpoint.folder, FILES.student));
+  if (loras.length === 0) await student.unet.loadWeights(join(checkpoint.folder, FILES.student));
+  for (const { name, lora, text } of loras) {
+    await lora.loadWeights(join(checkpoint.folder, fileOf(FILES.student, name)));
+    await text?.loadWeights(join(checkpoint.folder, fileOf(FILES.text, name)));
+  }
   await optimizers.student.load(join(checkpoint.folder, FILES.optimizer));
   await ema?.load(join(checkpoint.folder, FILES.ema));
-  Object.assign(methodState, state.method);
+  for (const [part, run] of methods.entries()) {
+    const names = Object.keys(named(run, part));
+    for (const [index, key] of Object.keys(run.state).entries()) {
+      run.state[key] = state.method[names[index] ?? key] ?? run.state[key] ?? 0;
+    }
+  }
   return state;
+}
+
+/** The file of a LoRA in a checkpoint: its part on the UNet, or on the text encoders. */
+function fileOf(part: string, name: string | undefined): string {
+  return name === undefined ? part : part.replace('.', `-${name}.`);
+}
+
+/** A method's state under the names of a checkpoint: its own for the recipe's method, numbered for those of data entries. */
+function named({ state }: MethodRun, part: number): Record<string, number> {
+  return Object.fromEntries(Object.entries(state).map(([key, value]) => [part === 0 ? key : `${part}.${key}`, value]));
 }
 
 function requireSameCache(

@@ -16,13 +16,13 @@ import { potstill } from '../../test/support/command-line.ts';
 import { writeEchoUnet } from '../../test/support/echo-unet.ts';
 import { writeTinyImages } from '../../test/support/tiny-data.ts';
 import { writeTinyModel } from '../../test/support/tiny-model.ts';
+import { resolveValue, trainQuietly } from '../../test/support/training.ts';
 import { interruptedError } from '../errors.ts';
 import { loadEngine } from '../native/index.ts';
 import { type Progress, silentProgress } from '../progress.ts';
-import { type ResolvedRecipe, resolveRecipe } from '../recipe/index.ts';
+import type { ResolvedRecipe } from '../recipe/index.ts';
 import { stepName } from './checkpoints.ts';
 import { readMetrics, type StepMetrics } from './metrics.ts';
-import { type TrainResult, train } from './train.ts';
 import { validate } from './validate.ts';
 
 /** Trainings of models that take milliseconds, several of them one after another. */
@@ -61,19 +61,7 @@ function recipe(output: string, changes: Record<string, unknown> = {}, home = fo
     ...others,
     training: { steps: 6, batch: 2, optimizer: { lr: 1e-3 }, save: { dtype: 'f32' }, ...(training ?? {}) },
   };
-  const document = { file: join(home, 'recipe.json'), value, place: () => ({ line: 1, column: 1 }), has: () => true };
-  return resolveRecipe(document).recipe;
-}
-
-interface Options {
-  readonly resume?: boolean;
-  readonly signal?: AbortSignal;
-  readonly progress?: Progress;
-}
-
-function run(given: ResolvedRecipe, options: Options = {}): Promise<TrainResult> {
-  const { resume = false, signal = new AbortController().signal, progress = silentProgress } = options;
-  return train(given, { resume, signal, progress });
+  return resolveValue(join(home, 'recipe.json'), value);
 }
 
 const metricsOf = (output: string): Promise<StepMetrics[]> => readMetrics(join(folder, output, 'metrics.jsonl'));
@@ -114,7 +102,7 @@ describe('train', () => {
   it(
     'lowers the loss of ordinary training and leaves a whole run',
     async () => {
-      const result = await run(recipe('denoise', { training: { steps: 40, batch: 4 } }));
+      const result = await trainQuietly(recipe('denoise', { training: { steps: 40, batch: 4 } }));
       const metrics = await metricsOf('denoise');
       expect(metrics.map(({ step }) => step)).toEqual(Array.from({ length: 40 }, (_, index) => index + 1));
       const mean = (lines: readonly StepMetrics[]): number =>
@@ -148,8 +136,8 @@ describe('train', () => {
         cache: { dir: 'cache-held', draws: 2 },
         training: { validation },
       });
-      const result = await run(held);
-      await run(recipe('plain', { method: cfg, teachers, data: [{ images: 'images', ...train }] }));
+      const result = await trainQuietly(held);
+      await trainQuietly(recipe('plain', { method: cfg, teachers, data: [{ images: 'images', ...train }] }));
       const [withHeldOut, plain] = [await metricsOf('held'), await metricsOf('plain')];
       // The picture that lies in both folders was not trained on: these are the batches of the folder without it.
       expect(withHeldOut.map(({ loss, gradNorm }) => [loss, gradNorm])).toEqual(
@@ -265,7 +253,7 @@ describe('train', () => {
   it(
     'distils two guided teachers, logs both, and needs only their caches',
     async () => {
-      await run(recipe('distil', { method: cfg, teachers, sampling }));
+      await trainQuietly(recipe('distil', { method: cfg, teachers, sampling }));
       expect(readdirSync(join(folder, 'distil', 'samples'))).toEqual(['step-000004', 'step-000006']);
       for (const step of ['step-000004', 'step-000006']) {
         expect(readdirSync(join(folder, 'distil', 'samples', step))).toEqual([
@@ -277,7 +265,7 @@ describe('train', () => {
         expect(Object.keys(line)).toEqual(expect.arrayContaining(['loss/a', 'loss/b']));
       }
       for (const { model } of teachers) rmSync(join(folder, model), { recursive: true });
-      const again = await run(recipe('distil-without-teachers', { method: cfg, teachers }));
+      const again = await trainQuietly(recipe('distil-without-teachers', { method: cfg, teachers }));
       expect(again.step).toBe(6);
       expect(withoutTime(await metricsOf('distil-without-teachers'))).toEqual(withoutTime(await metricsOf('distil')));
     },
@@ -293,12 +281,12 @@ describe('train', () => {
         ema: { decay: 0.9 },
         validation: { every: 2, fraction: 0.2, samples: 2, draws: 2 },
       };
-      await run(recipe('whole', { training }));
+      await trainQuietly(recipe('whole', { training }));
       const parts = recipe('parts', { training });
-      await expect(run(parts, interruptAt(3))).rejects.toMatchObject({ code: 'ERR_INTERRUPTED' });
+      await expect(trainQuietly(parts, interruptAt(3))).rejects.toMatchObject({ code: 'ERR_INTERRUPTED' });
       expect(readdirSync(join(folder, 'parts', 'checkpoints'))).toEqual(['step-000003']);
-      await expect(run(parts)).rejects.toMatchObject({ code: 'ERR_RUN_EXISTS' });
-      await run(parts, { resume: true });
+      await expect(trainQuietly(parts)).rejects.toMatchObject({ code: 'ERR_RUN_EXISTS' });
+      await trainQuietly(parts, { resume: true });
       expect(withoutTime(await metricsOf('parts'))).toEqual(withoutTime(await metricsOf('whole')));
       expectSameState('whole', 'parts', 6, ['student', 'optimizer', 'ema']);
     },
@@ -314,13 +302,13 @@ describe('train', () => {
         cache: { dir: 'cache-sizes' },
         training: { steps: 8, validation: { every: 4, fraction: 0.2, samples: 4, draws: 1 } },
       };
-      await run(recipe('sizes', changes));
+      await trainQuietly(recipe('sizes', changes));
       const metrics = await metricsOf('sizes');
       expect(metrics.every(({ loss }) => Number.isFinite(loss))).toBe(true);
       expect(metrics.at(-1)).toHaveProperty('validation/loss');
       const parts = recipe('sizes-parts', changes);
-      await expect(run(parts, interruptAt(3))).rejects.toMatchObject({ code: 'ERR_INTERRUPTED' });
-      await run(parts, { resume: true });
+      await expect(trainQuietly(parts, interruptAt(3))).rejects.toMatchObject({ code: 'ERR_INTERRUPTED' });
+      await trainQuietly(parts, { resume: true });
       expect(withoutTime(await metricsOf('sizes-parts'))).toEqual(withoutTime(metrics));
       expectSameState('sizes', 'sizes-parts', 8);
     },
@@ -333,13 +321,13 @@ describe('train', () => {
       const home = join(folder, 'home');
       for (const name of ['student', 'images']) cpSync(join(folder, name), join(home, name), { recursive: true });
       const at = (place: string): ResolvedRecipe => recipe('run', {}, place);
-      await expect(run(at(home), interruptAt(3))).rejects.toMatchObject({ code: 'ERR_INTERRUPTED' });
+      await expect(trainQuietly(at(home), interruptAt(3))).rejects.toMatchObject({ code: 'ERR_INTERRUPTED' });
       const whole = recipe('unmoved', {}, home);
-      await run(whole);
+      await trainQuietly(whole);
       const away = join(folder, 'away', 'from-home');
       mkdirSync(join(folder, 'away'));
       renameSync(home, away);
-      expect((await run(at(away), { resume: true })).step).toBe(6);
+      expect((await trainQuietly(at(away), { resume: true })).step).toBe(6);
       const metrics = (name: string): Promise<StepMetrics[]> => metricsOf(join('away', 'from-home', name));
       expect(withoutTime(await metrics('run'))).toEqual(withoutTime(await metrics('unmoved')));
       expectSameState(join('away', 'from-home', 'unmoved'), join('away', 'from-home', 'run'), 6);
@@ -349,7 +337,7 @@ describe('train', () => {
       const text = readFileSync(config, 'utf8');
       writeFileSync(config, text.replace('"sample_size": 8', '"sample_size": 8, "dropout": 0'));
       const grown = recipe('run', { training: { steps: 7 } }, away);
-      await expect(run(grown, { resume: true })).rejects.toMatchObject({
+      await expect(trainQuietly(grown, { resume: true })).rejects.toMatchObject({
         code: 'ERR_RUN_OTHER_CACHE',
         what: expect.stringContaining('student'),
         remedy: expect.not.stringContaining('names'),
@@ -364,7 +352,7 @@ describe('train', () => {
           renameSync(join(away, 'images', `${from}.${end}`), join(away, 'images', `${to}.${end}`));
         }
       }
-      await expect(run(grown, { resume: true })).rejects.toMatchObject({
+      await expect(trainQuietly(grown, { resume: true })).rejects.toMatchObject({
         code: 'ERR_RUN_OTHER_CACHE',
         what: expect.stringContaining('data'),
         remedy: expect.stringContaining('pictures under the names that they had'),
@@ -380,10 +368,10 @@ describe('train', () => {
       cpSync(join(folder, 'images'), images, { recursive: true });
       const at = (dir: string, steps: number): ResolvedRecipe =>
         recipe('moved', { training: { steps }, data: [{ images: 'images-2' }], cache: { dir } });
-      await run(at('cache-2', 2));
-      expect((await run(at('cache-3', 4), { resume: true })).step).toBe(4);
+      await trainQuietly(at('cache-2', 2));
+      expect((await trainQuietly(at('cache-3', 4), { resume: true })).step).toBe(4);
       writeFileSync(join(images, '0.txt'), 'another caption');
-      await expect(run(at('cache-4', 6), { resume: true })).rejects.toMatchObject({
+      await expect(trainQuietly(at('cache-4', 6), { resume: true })).rejects.toMatchObject({
         code: 'ERR_RUN_OTHER_CACHE',
         what: expect.stringContaining('text'),
       });

@@ -7,7 +7,7 @@ import { BatchPlan, type BatchRow } from '../data/batches.ts';
 import { drawTimestep } from '../data/draws.ts';
 import type { Batch, Method } from '../methods/define.ts';
 import { defineMethod, methods } from '../methods/index.ts';
-import { AdamW, Ema, loadEngine, noise, openModel, Tensor, Unet } from '../native/index.ts';
+import { createOptimizer, Ema, loadEngine, noise, openModel, Tensor, Unet } from '../native/index.ts';
 import { silentProgress } from '../progress.ts';
 import { listCheckpoints } from './checkpoints.ts';
 import { loadState, saveState } from './state.ts';
@@ -15,6 +15,8 @@ import { Trainer, type TrainerParts } from './trainer.ts';
 import { Validation } from './validation.ts';
 
 /** The smallest UNet of the true kind: two levels, one of them with attention. */
+/** torch's defaults. */
+const ADAMW = { id: 'adamw', betas: [0.9, 0.999], eps: 1e-8, weightDecay: 0.01 } as const;
 const CONFIG = {
   _class_name: 'UNet2DConditionModel',
   sample_size: 4,
@@ -62,6 +64,9 @@ function load(rows: readonly BatchRow[]): Batch {
     text: {
       encoderHiddenStates: noise(engine, { generator: 'philox', seeds: seedsOf('caption', 1), shape: TEXT }),
     },
+    unconditional: () => {
+      throw new Error('no caption is dropped');
+    },
     teachers: [{ id: 'double', weight: 1, cond: { kind: 'x0', schedule, tensor: latents.scale(2) } }],
     perRow: (values) => Tensor.fromArray(engine, Float32Array.from(values), [values.length, 1, 1, 1]),
   };
@@ -77,17 +82,23 @@ async function trainer(changes: Changes = {}): Promise<Trainer> {
   const unet = await Unet.random(engine, CONFIG, 1n, 'training');
   unet.setTrainable('all');
   return new Trainer({
-    lora: undefined,
+    loras: [],
     student: { unet, prediction: 'epsilon', schedule },
-    optimizers: { student: AdamW.create(unet) },
+    optimizers: { student: createOptimizer(unet, ADAMW) },
     ema: Ema.create(unet, { decay: 0.9 }),
-    method,
-    methodOptions: { id: method.id },
-    methodState: { ...method.state },
+    prior: undefined,
+    teachers: undefined,
+    methods: [{ method, options: { id: method.id }, state: { ...method.state } }],
+    regularise: { prior: 0, data: 0 },
     plan: new BatchPlan({ samples, among: [...samples.keys()], seed: 7, batch, draws: 1 }),
     source: { keyOf: ({ sample }) => `sample ${sample}`, load },
     seed: 7,
-    loss: { id: 'mse' },
+    loss: {
+      distance: { id: 'mse' },
+      weighting: { id: 'none' },
+      snr: () => 1,
+      masks: { unmasked: 1, prior: 0, normalise: false },
+    },
     lr: 2e-3,
     schedule: { id: 'constant', warmup: 0 },
     steps: 100,
@@ -133,6 +144,24 @@ describe('Trainer', () => {
     const figures = await (await trainer({ method: methods['multi-teacher'] as unknown as Method })).update(0);
     expect(figures.also['loss/double']).toBeCloseTo(figures.loss, 5);
     expect(figures.lr).toBe(2e-3);
+  });
+
+  it('leaves figures that are not finite out of what is logged', async () => {
+    let calls = 0;
+    const ratios = defineMethod({
+      id: 'ratios',
+      options: z.strictObject({ id: z.literal('ratios') }),
+      needs: () => ({ fields: [], roles: ['student'] }),
+      step: (_phase, batch, { student }) => {
+        const number = (value: number): Tensor => Tensor.fromArray(engine, [value], [1]).sum();
+        calls += 1;
+        const figures = { half: calls === 1 ? number(0).div(number(0)) : number(3), none: number(0).div(number(0)) };
+        return [{ prediction: student.predict(batch, batch.text), target: student.truth(batch), figures }];
+      },
+    }) as unknown as Method;
+    const { also } = await (await trainer({ method: ratios, accumulation: 2 })).update(0);
+    expect(calls).toBe(2);
+    expect(also).toEqual({ 'ratios/half': 3 });
   });
 
   it('refuses what is not finite, naming step and samples, and leaves the weights alone', async () => {
@@ -214,10 +243,44 @@ describe('Trainer', () => {
     }) as unknown as Method;
     const given = await trainer({ method: counting });
     await losses(given, 0, 2);
-    expect(given.parts.methodState).toEqual({ steps: 3 });
+    expect(given.parts.methods[0].state).toEqual({ steps: 3 });
     const checkpoints = join(folder, 'counting');
     const { folder: written } = await saveState(checkpoints, given.parts, { step: 2, seconds: 0, cache: {} });
     expect(JSON.parse(readFileSync(join(written, 'state.json'), 'utf8'))).toMatchObject({ method: { steps: 3 } });
+  });
+
+  it('has the next batch read while it computes, in the order of their use', async () => {
+    const twice = { ...(methods.denoise as unknown as Method), phases: () => ['student', 'student'] };
+    const given = await trainer({ method: twice, accumulation: 2 });
+    const { plan, source } = given.parts;
+    const events: string[] = [];
+    const say = (what: string) => (rows: readonly BatchRow[]) => {
+      const at = Array.from({ length: 4 }, (_, index) => index).find(
+        (index) => plan.rows(index)[0]?.drawSeed === rows[0]?.drawSeed,
+      );
+      events.push(`${what} ${at}`);
+    };
+    const asking = new Trainer({
+      ...given.parts,
+      steps: 2,
+      source: {
+        ...source,
+        load: (rows) => {
+          say('load')(rows);
+          return source.load(rows);
+        },
+        readAhead: say('ahead'),
+      },
+    });
+    const updated = asking.update(0);
+    // Nothing has been waited for yet, and the engine has both batches to compute.
+    expect(events).toEqual(['load 0', 'ahead 1', 'load 1', 'ahead 0']);
+    await updated;
+    expect(events.slice(4)).toEqual(['load 0', 'ahead 1', 'load 1', 'ahead 2']);
+    events.length = 0;
+    await asking.update(1);
+    // There is nothing after the run's last batch.
+    expect(events.slice(4)).toEqual(['load 2', 'ahead 3', 'load 3']);
   });
 
   it('leaves no handle behind', async () => {
@@ -250,5 +313,24 @@ describe('Validation', () => {
       expect((2 * others + zero) / 3).toBeCloseTo(first[name] ?? 0, 6);
     }
     expect(await digest(given)).toBe(before);
+  });
+
+  it('measures the own method of a recipe, and others by their data entries alone', async () => {
+    const given = await trainer();
+    const [own] = given.parts.methods;
+    const teacher = methods['multi-teacher'] as unknown as Method;
+    const parts = {
+      ...given.parts,
+      methods: [own, { method: teacher, options: { id: teacher.id }, state: {} }] as const,
+    };
+    const parted = samples.map((sample, index) => ({ ...sample, part: index < 3 ? 0 : 1 }));
+    const measure = (among: readonly number[], setOf?: (sample: number) => string): ReturnType<Validation['measure']> =>
+      new Validation(parts, { samples: parted, among, seed: 7, draws: 2, batch: 2, setOf }).measure(0);
+    const [denoised, distilled] = [(await measure([0, 1])).loss, (await measure([4, 5])).loss];
+    expect(distilled).not.toBeCloseTo(denoised, 2);
+    const { sets, loss } = await measure([0, 4, 1, 5], (sample) => (sample < 3 ? 'own' : 'other'));
+    expect(loss).toBeCloseTo(denoised, 6);
+    expect(sets?.['own']?.loss).toBeCloseTo(denoised, 6);
+    expect(sets?.['other']?.loss).toBeCloseTo(distilled, 6);
   });
 });

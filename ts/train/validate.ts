@@ -1,12 +1,15 @@
 import { ensureCache } from '../cache/index.ts';
 import { inputError } from '../errors.ts';
 import { requireModelMemory } from '../machine/index.ts';
-import { methodOf } from '../methods/index.ts';
 import { applyUnetAdapter, componentFolder, loadEngine, openModel, Unet } from '../native/index.ts';
 import type { ResolvedRecipe } from '../recipe/index.ts';
-import { sourceOf } from './assemble.ts';
+import { needsPrior, needsTeachers } from '../recipe/parts.ts';
+import { methodRuns, sourceOf } from './assemble.ts';
 import { placesOf, splitData, validationOf } from './held-out-data.ts';
+import { type LiveTeachers, openTeachers } from './live-teachers.ts';
+import { lossSettings } from './loss-settings.ts';
 import { findStudent } from './measured-student.ts';
+import { openPrior, type Prior } from './prior.ts';
 import type { TrainOptions } from './train.ts';
 import type { ValidationFigures } from './validation.ts';
 
@@ -14,7 +17,7 @@ import type { ValidationFigures } from './validation.ts';
 export interface ValidateOptions extends Omit<TrainOptions, 'resume'> {
   /**
    * What to measure in place of the recipe's student: a model (a folder or a single file), a UNet's folder (such as a run's
-   * `student`), or an adapter on the recipe's student (such as a run's `student.safetensors`).
+   * `student`), or an adapter on the recipe's student (such as a run's `student.safetensors`) or a folder of several.
    */
   readonly student?: string | undefined;
 }
@@ -43,34 +46,42 @@ export async function validate(recipe: ResolvedRecipe, options: ValidateOptions)
     });
   }
   const { progress, signal } = options;
-  const { folder, is } = await findStudent(options.student ?? recipe.student.model);
-  const weights = is === 'adapter' ? recipe.student.model : folder;
-  await requireModelMemory([{ model: weights, part: 'unet' }]);
-  const engine = options.engine ?? (await loadEngine());
+  const { folder, is, adapters } = await findStudent(options.student ?? recipe.student.model);
+  const weights = is === 'adapters' ? recipe.student.model : folder;
+  const before = needsPrior(recipe) ? [{ model: recipe.student.model, part: 'unet' as const, what: 'prior' }] : [];
+  const asked = needsTeachers(recipe) ? recipe.teachers : [];
+  const beside = asked.map(({ id, model }) => ({ model, part: 'unet' as const, what: `teacher ${id}` }));
+  const engine = options.engine ?? (await loadEngine({ device: recipe.device, say: (line) => progress.log(line) }));
+  await requireModelMemory([{ model: weights, part: 'unet' }, ...before, ...beside], engine.device);
   const cache = await ensureCache(recipe, engine, { progress, signal });
   const { heldOut } = splitData(recipe, cache);
   // A UNet or an adapter says nothing of its prediction: that is the student's which it was made from.
   const model = await openModel(engine, is === 'model' ? folder : recipe.student.model);
   const { prediction, schedule } = model;
   const unet = await Unet.open(engine, is === 'unet' ? folder : componentFolder(model, 'unet'));
+  let prior: Prior | undefined;
+  let teachers: LiveTeachers | undefined;
   try {
-    if (is === 'adapter') await applyUnetAdapter({ file: folder, weight: 1 }, recipe.student.model, unet);
-    const method = methodOf(recipe.method);
+    for (const file of adapters) await applyUnetAdapter({ file, weight: 1 }, recipe.student.model, unet);
+    prior = needsPrior(recipe) ? await openPrior(engine, recipe.student.model) : undefined;
+    teachers = needsTeachers(recipe) ? await openTeachers(engine, recipe.teachers) : undefined;
     const parts = {
       student: { unet, prediction, schedule },
       ema: undefined,
-      method,
-      methodOptions: recipe.method,
-      methodState: { ...method.state },
+      prior,
+      teachers,
+      methods: methodRuns(recipe),
       source: sourceOf(engine, recipe, cache, schedule),
       seed,
-      loss: training.loss,
+      loss: await lossSettings(recipe, prediction),
     };
     const validation = validationOf(recipe, parts, cache, heldOut);
     using task = progress.start(`measuring ${folder}`, { total: validation.forwards, unit: 'rows' });
     const figures = await validation.measure(training.steps, { signal, onRows: (rows) => task.advance(rows) });
     return { student: folder, samples: validation.samples, draws: validation.size / validation.samples, ...figures };
   } finally {
+    prior?.dispose();
+    teachers?.dispose();
     unet.dispose();
     schedule.dispose();
   }

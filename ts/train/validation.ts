@@ -1,14 +1,15 @@
 import type { BatchRow } from '../data/batches.ts';
+import { bucketOf } from '../data/entries.ts';
 import { type HeldOutOptions, heldOutRows, withShuffledCaptions } from '../data/held-out.ts';
 import { evaluate } from '../methods/loss.ts';
 import { stepRng } from '../methods/rng.ts';
 import { scope } from '../native/index.ts';
 import { AskedRole } from './roles.ts';
-import type { TrainerParts } from './trainer.ts';
+import { methodOfRows, rolesOf, type TrainerParts } from './trainer.ts';
 
 /** Losses on held-out samples, at always the same noise and timesteps. */
 export interface LossFigures {
-  /** Mean loss with each sample's own caption. */
+  /** Mean loss with each sample's own caption; of those of the recipe's own method, where there are any. */
   readonly loss: number;
   /**
    * The same with every caption replaced by another sample's: above `loss` as far as the model heeds its captions.
@@ -26,7 +27,7 @@ export interface ValidationFigures extends LossFigures {
 /** What a measurement needs of a run. */
 export type MeasuredParts = Pick<
   TrainerParts,
-  'student' | 'ema' | 'method' | 'methodOptions' | 'methodState' | 'source' | 'seed' | 'loss'
+  'student' | 'ema' | 'prior' | 'teachers' | 'methods' | 'source' | 'seed' | 'loss'
 >;
 
 /** What is measured. */
@@ -54,7 +55,7 @@ export class Validation {
   constructor(parts: MeasuredParts, options: ValidationOptions) {
     this.#parts = parts;
     this.#options = options;
-    this.#rows = bySize(heldOutRows(options), options);
+    this.#rows = byBucket(heldOutRows(options), options);
   }
 
   /** Rows of one measurement. */
@@ -80,7 +81,9 @@ export class Validation {
       const losses = await this.#losses(this.#rows, step, options);
       const shuffled =
         this.samples > 1 ? await this.#losses(withShuffledCaptions(this.#rows), step, options) : undefined;
-      const figures = this.#figures(losses, shuffled, () => true);
+      // Losses of several methods have no mean: those of the recipe's own, which comes first.
+      const own = this.#rows.reduce((least, { part }) => Math.min(least, part), Number.POSITIVE_INFINITY);
+      const figures = this.#figures(losses, shuffled, ({ part }) => part === own);
       const { setOf } = this.#options;
       if (setOf === undefined) return figures;
       const names = [...new Set(this.#rows.map(({ sample }) => setOf(sample)))].sort();
@@ -111,28 +114,30 @@ export class Validation {
     while (losses.length < rows.length) {
       signal?.throwIfAborted();
       const from = losses.length;
-      const size = this.#sizeOf(rows[from]);
+      const bucket = this.#bucketOf(rows[from]);
       const rest = rows.slice(from, from + this.#options.batch);
-      const other = rest.findIndex((row) => this.#sizeOf(row) !== size);
+      const other = rest.findIndex((row) => this.#bucketOf(row) !== bucket);
       losses.push(...(await this.#measure(other < 0 ? rest : rest.slice(0, other), step, from)));
       onRows?.(losses.length - from);
     }
     return losses;
   }
 
-  #sizeOf(row: BatchRow | undefined): string | undefined {
-    return row === undefined ? undefined : this.#options.samples[row.sample]?.size;
+  #bucketOf(row: BatchRow | undefined): string | undefined {
+    const sample = row === undefined ? undefined : this.#options.samples[row.sample];
+    return sample === undefined ? undefined : bucketOf(sample);
   }
 
   /** The losses of one batch's rows. */
   #measure(rows: readonly BatchRow[], step: number, from: number): Promise<readonly number[]> {
-    const { student, method, methodOptions: options, methodState, source, seed, loss } = this.#parts;
+    const { student, methods, source, seed, loss } = this.#parts;
+    const { method, options, state } = methodOfRows(methods, rows);
     return scope(async () => {
       const batch = source.load(rows);
-      const roles = { student: new AskedRole(student) };
+      const roles = rolesOf(new AskedRole(student), this.#parts);
       // A copy of the state: looking must not change the run. The generator depends on the rows only, so that a drawn
       // guidance is the same every time.
-      const context = { options, state: { ...methodState } };
+      const context = { options, state: { ...state } };
       const terms = method
         .phases(step, options)
         .flatMap((phase) => method.step(phase, batch, roles, stepRng(seed, from), context));
@@ -141,8 +146,8 @@ export class Validation {
   }
 }
 
-/** Rows in the order of their sizes: a batch is of one size. Those of one size keep their order. */
-function bySize(rows: readonly BatchRow[], { samples }: HeldOutOptions): BatchRow[] {
-  const sizes = [...new Set(samples.map(({ size }) => size))].sort();
-  return sizes.flatMap((size) => rows.filter(({ sample }) => samples[sample]?.size === size));
+/** Rows in the order of their buckets: a batch is of one size and method. Those of one bucket keep their order. */
+function byBucket(rows: readonly BatchRow[], { samples }: HeldOutOptions): BatchRow[] {
+  const keys = samples.map(bucketOf);
+  return [...new Set(keys)].sort().flatMap((key) => rows.filter(({ sample }) => keys[sample] === key));
 }
