@@ -1,29 +1,33 @@
 import { inputError } from '../errors.ts';
 import { requireModelMemory } from '../machine/index.ts';
 import type { Engine } from '../native/engine.ts';
-import { loadEngine } from '../native/load.ts';
+import { loadEngine } from '../native/load-engine.ts';
 import { type Progress, silentProgress } from '../progress.ts';
 import type { ResolvedRecipe } from '../recipe/index.ts';
 import { buildComponent, type ComponentBuild, type ComponentOutcome } from './build/build-component.ts';
 import { latentsBuild } from './build/latents.ts';
+import type { Part } from './build/part.ts';
 import { teacherBuild } from './build/teacher.ts';
 import { textBuild } from './build/text.ts';
 import { componentState } from './component.ts';
 import { nativeStore } from './native-store.ts';
+import type { Plan } from './plan/types.ts';
 import { type CachePlans, planCache } from './plan-cache.ts';
-import { teachersOf } from './request.ts';
+import { encodersOf, teachersOf } from './request.ts';
 
 /** What a build may be told. */
 export interface BuildOptions {
   /** Builds one part alone: `latents`, `text`, or a teacher's id. */
   readonly only?: string | undefined;
+  /** Builds one part of several: its share of every teacher, on latents and text that all parts complete together. */
+  readonly part?: Part | undefined;
   readonly progress?: Progress | undefined;
   readonly signal?: AbortSignal | undefined;
   /** The device to build on; one is opened when left out. */
   readonly engine?: Engine | undefined;
 }
 
-/** A cache that is complete for its recipe, or for the part that was asked for. */
+/** A cache that is complete for its recipe, or for what was asked for. */
 export interface BuiltCache {
   readonly plans: CachePlans;
   readonly components: readonly ComponentOutcome[];
@@ -31,31 +35,61 @@ export interface BuiltCache {
 
 /**
  * Builds what is missing of a recipe's cache: latents, then text, then one teacher after another, with one model on the
- * device at a time. Finished shards survive an interruption; running it again goes on from there.
+ * device at a time. Finished shards survive an interruption; running it again goes on from there. Parts may run at the same
+ * time or one after another, in any order; {@link sealCache} joins them.
  *
  * @throws PotstillError naming the file or entry; the signal's reason when it is aborted
  */
 export async function buildCache(recipe: ResolvedRecipe, options: BuildOptions = {}): Promise<BuiltCache> {
-  const { only, progress = silentProgress, signal = new AbortController().signal } = options;
+  const { only, part, progress = silentProgress, signal = new AbortController().signal } = options;
+  checkLayout(recipe);
   checkPart(recipe, only);
   const isWanted = (id: string): boolean => only === undefined || only === id;
   const plans = await planCache(recipe, { teachers: isWanted, progress, signal });
   // Refusals first: nothing is built beside a component of another plan.
-  const wanted = [plans.latents, plans.text, ...plans.teachers.map(({ plan }) => plan)];
-  const missing = new Set<unknown>();
-  for (const plan of wanted) if ((await componentState(plans.dir, plan)) !== 'sealed') missing.add(plan);
+  const missing = await missingOf(plans.dir, [plans.latents, plans.text, ...plans.teachers.map(({ plan }) => plan)]);
   requireImported(plans, missing);
-  await requireBuildMemory(recipe, plans, missing);
-  const engine = options.engine ?? (await loadEngine());
+  const engine = options.engine ?? (await loadEngine({ device: recipe.device, say: (line) => progress.log(line) }));
+  await requireBuildMemory(engine, recipe, plans, missing);
   const components: ComponentOutcome[] = [];
   for (const build of await buildsOf(engine, recipe, plans, only)) {
-    components.push(await buildComponent(plans.dir, build, nativeStore(engine), { progress, signal }));
+    components.push(await buildComponent(plans.dir, build, nativeStore(engine), { progress, signal, part }));
   }
   return { plans, components };
 }
 
+/** Builds what is missing of latents and text, for teachers whose predictions come from elsewhere. */
+export async function buildShared(
+  engine: Engine,
+  recipe: ResolvedRecipe,
+  plans: CachePlans,
+  options: { readonly progress: Progress; readonly signal: AbortSignal },
+): Promise<void> {
+  const missing = await missingOf(plans.dir, [plans.latents, plans.text]);
+  await requireBuildMemory(engine, recipe, { ...plans, teachers: [] }, missing);
+  const { latents, text } = sharedBuilds(engine, recipe, plans);
+  for (const build of [latents, text]) await buildComponent(plans.dir, build, nativeStore(engine), options);
+}
+
+/** Those of some plans whose components are not sealed. */
+async function missingOf(dir: string, wanted: readonly Plan[]): Promise<ReadonlySet<Plan>> {
+  const missing = new Set<Plan>();
+  for (const plan of wanted) if ((await componentState(dir, plan)) !== 'sealed') missing.add(plan);
+  return missing;
+}
+
+/** How latents and text are made: by the models that the plans have the digests of. */
+function sharedBuilds(
+  engine: Engine,
+  recipe: ResolvedRecipe,
+  { latents, text, scan }: CachePlans,
+): { readonly latents: ComponentBuild; readonly text: ComponentBuild } {
+  const model = encodersOf(recipe);
+  return { latents: latentsBuild(engine, latents, scan, model), text: textBuild(engine, text, model) };
+}
+
 /** Nobody but its maker can draw stored noise. */
-function requireImported({ dir, teachers }: CachePlans, missing: ReadonlySet<unknown>): void {
+function requireImported({ dir, teachers }: CachePlans, missing: ReadonlySet<Plan>): void {
   const unfinished = teachers.find(({ plan }) => plan.noise.generator === 'stored' && missing.has(plan));
   if (unfinished === undefined) return;
   throw inputError('ERR_CACHE_PART', `teacher ${unfinished.plan.id} was imported, but not to its end`, {
@@ -66,15 +100,26 @@ function requireImported({ dir, teachers }: CachePlans, missing: ReadonlySet<unk
 
 /** One model is loaded at a time, and none for what is sealed. */
 async function requireBuildMemory(
-  { student: { model } }: ResolvedRecipe,
+  { device }: Engine,
+  recipe: ResolvedRecipe,
   { latents, text, teachers }: CachePlans,
-  missing: ReadonlySet<unknown>,
+  missing: ReadonlySet<Plan>,
 ): Promise<void> {
-  if (missing.has(latents)) await requireModelMemory([{ model, part: 'vae' }]);
-  if (missing.has(text)) await requireModelMemory([{ model, part: 'text' }]);
+  const model = encodersOf(recipe);
+  if (missing.has(latents)) await requireModelMemory([{ model, part: 'vae' }], device);
+  if (missing.has(text)) await requireModelMemory([{ model, part: 'text' }], device);
   for (const { plan, model: teacher } of teachers) {
-    if (missing.has(plan)) await requireModelMemory([{ model: teacher, part: 'unet' }]);
+    if (missing.has(plan)) await requireModelMemory([{ model: teacher, part: 'unet' }], device);
   }
+}
+
+/** Shards are what is built; files are what is found. */
+function checkLayout({ cache: { layout, dir } }: ResolvedRecipe): void {
+  if (layout === 'shards') return;
+  throw inputError('ERR_CACHE_PART', 'a cache in the files layout is read, not built', {
+    where: dir,
+    remedy: 'Set cache.layout to "shards", and write the other layout with `potstill cache export --layout files`.',
+  });
 }
 
 function checkPart(recipe: ResolvedRecipe, only: string | undefined): void {
@@ -97,22 +142,14 @@ async function buildsOf(
   plans: CachePlans,
   only: string | undefined,
 ): Promise<readonly ComponentBuild[]> {
-  const { model } = recipe.student;
-  const { dir, latents, text, teachers, scan } = plans;
-  const shared = { dir, latents, text };
-  if (only === undefined) {
-    return [
-      latentsBuild(engine, latents, scan, model),
-      textBuild(engine, text, model),
-      ...teachers.map((teacher) => teacherBuild(engine, teacher.plan, shared, teacher.model)),
-    ];
-  }
-  if (only === 'latents') return [latentsBuild(engine, latents, scan, model)];
-  if (only === 'text') return [textBuild(engine, text, model)];
+  const shared = sharedBuilds(engine, recipe, plans);
+  const ofTeachers = plans.teachers
+    .filter(({ plan }) => only === undefined || plan.id === only)
+    .map((teacher) => teacherBuild(engine, teacher.plan, plans, teacher));
+  if (only === undefined) return [shared.latents, shared.text, ...ofTeachers];
+  if (only === 'latents' || only === 'text') return [shared[only]];
   await requireSealed(plans);
-  return teachers
-    .filter(({ plan }) => plan.id === only)
-    .map((teacher) => teacherBuild(engine, teacher.plan, shared, teacher.model));
+  return ofTeachers;
 }
 
 async function requireSealed({ dir, latents, text }: CachePlans): Promise<void> {

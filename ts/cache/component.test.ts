@@ -30,6 +30,7 @@ function teacher(weights: string, draws = 40): TeacherPlan {
       prediction: 'epsilon',
       schedule: { timesteps: 1000, alphasCumprod: '33'.repeat(32) },
       timeIds: true,
+      adapters: [],
     },
     ['cond'],
     { draws, generator: 'philox', baseSeed: 42, timesteps: [0, 1000] },

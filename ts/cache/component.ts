@@ -57,6 +57,11 @@ export async function componentState(cache: string, plan: Plan): Promise<Compone
   return sealed ? 'sealed' : 'begun';
 }
 
+/** Whether a component that lies in a cache is complete, by whatever plan. */
+export async function isSealed(cache: string, name: string): Promise<boolean> {
+  return (await readIfPresent(join(cache, name, SEAL_FILE))) !== undefined;
+}
+
 /**
  * The plan of a component that lies in a cache, unchecked but for being JSON; undefined when there is none.
  *

@@ -5,7 +5,8 @@ import { addon } from '../native/load.ts';
 import { unwrap } from '../native/outcome.ts';
 import { type Progress, silentProgress } from '../progress.ts';
 import { sha256OfFile } from './data/digest.ts';
-import { imageIdOf, listImages } from './data/walk.ts';
+import { imageIdOf } from './data/image-names.ts';
+import { listImages } from './data/walk.ts';
 
 export type { ExportedCache };
 

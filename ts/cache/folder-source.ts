@@ -1,72 +1,43 @@
-import { closeSync, lstatSync, openSync, readdirSync, readSync } from 'node:fs';
+import { lstatSync, readdirSync } from 'node:fs';
 import { join } from 'node:path';
+import { HeldFile } from './held-file.ts';
+import { type CacheSource, isSourceFailure, MAX_CACHE_DEPTH, type SourceFailure, sourceFailure } from './source.ts';
 
-/** Deepest folder that is listed: `teachers/<id>/file` needs 2. What lies deeper is no part of a cache. */
-const MAX_DEPTH = 4;
-
-/** Why a file could not be read; `kind` is what the WASM module tells apart. */
-interface SourceFailure {
-  readonly kind: 'missing' | 'link' | 'too-short' | 'failed';
-  readonly reason: string;
-  /** The folder that could not be listed, relative to the cache. */
-  readonly path?: string;
-}
-
-/**
- * The files of a cache as the WASM module asks for them: by paths relative to the cache, in ranges, never followed through
- * links. Reads are synchronous, for WASM cannot wait; one file is held open, for ranges of a file follow one another.
- */
-export class FolderSource implements Disposable {
+/** The files of a cache's folder, never followed through links. Reads are synchronous, for WASM cannot wait. */
+export class FolderSource implements CacheSource, Disposable {
   readonly #root: string;
-  #open: { readonly path: string; readonly descriptor: number } | undefined;
+  readonly #file = new HeldFile();
 
   constructor(root: string) {
     this.#root = root;
   }
 
-  /** Every file, sorted by code units. */
   list(): string[] {
     const files: string[] = [];
     this.#walk('', 0, files);
     return files.sort();
   }
 
-  /** A file's length in bytes. */
   size(path: string): number {
     return this.#try(() => {
       const info = lstatSync(this.#full(path));
-      if (info.isSymbolicLink()) throw failure('link', 'a symbolic link');
-      if (!info.isFile()) throw failure('failed', 'not an ordinary file');
+      if (info.isSymbolicLink()) throw sourceFailure('link', 'a symbolic link');
+      if (!info.isFile()) throw sourceFailure('failed', 'not an ordinary file');
       return info.size;
     });
   }
 
-  /** `length` bytes from `offset` on. */
   read(path: string, offset: number, length: number): Uint8Array {
     return this.#try(() => {
-      const buffer = new Uint8Array(length);
-      const descriptor = this.#descriptor(path);
-      for (let filled = 0; filled < length; ) {
-        const count = readSync(descriptor, buffer, filled, length - filled, offset + filled);
-        if (count === 0) throw failure('too-short', 'ends early');
-        filled += count;
-      }
-      return buffer;
+      const refuseLinks = (): void => void this.size(path);
+      const bytes = this.#file.read(this.#full(path), offset, length, refuseLinks);
+      if (bytes.length < length) throw sourceFailure('too-short', 'ends early');
+      return bytes;
     });
   }
 
   [Symbol.dispose](): void {
-    if (this.#open !== undefined) closeSync(this.#open.descriptor);
-    this.#open = undefined;
-  }
-
-  #descriptor(path: string): number {
-    if (this.#open?.path === path) return this.#open.descriptor;
-    this[Symbol.dispose]();
-    this.size(path); // refuses links
-    const descriptor = openSync(this.#full(path), 'r');
-    this.#open = { path, descriptor };
-    return descriptor;
+    this.#file[Symbol.dispose]();
   }
 
   /** A folder whose name is not UTF-8 is listed and not entered: no component has one. */
@@ -78,14 +49,14 @@ export class FolderSource implements Disposable {
       const isText = entry.name.equals(Buffer.from(name));
       const path = below === '' ? name : `${below}/${name}`;
       if (!isText || !entry.isDirectory()) files.push(path);
-      else if (depth < MAX_DEPTH) this.#walk(path, depth + 1, files);
+      else if (depth < MAX_CACHE_DEPTH) this.#walk(path, depth + 1, files);
     }
   }
 
   /** Refuses whatever could leave the folder. */
   #full(path: string): string {
     const isPlain = (part: string): boolean => part !== '' && part !== '.' && part !== '..' && !/[\\:\0]/.test(part);
-    if (!path.split('/').every(isPlain)) throw failure('failed', 'not a path within a cache');
+    if (!path.split('/').every(isPlain)) throw sourceFailure('failed', 'not a path within a cache');
     return join(this.#root, path);
   }
 
@@ -93,9 +64,12 @@ export class FolderSource implements Disposable {
     try {
       return read();
     } catch (thrown) {
-      if (typeof thrown === 'object' && thrown !== null && 'kind' in thrown) throw thrown;
+      if (isSourceFailure(thrown)) throw thrown;
       const { kind, reason } = explain(thrown);
-      throw { ...failure(kind, reason), ...(folder === undefined ? {} : { path: folder }) } satisfies SourceFailure;
+      throw {
+        ...sourceFailure(kind, reason),
+        ...(folder === undefined ? {} : { path: folder }),
+      } satisfies SourceFailure;
     }
   }
 }
@@ -103,12 +77,8 @@ export class FolderSource implements Disposable {
 /** The system's words name languages, versions and full paths; a report says the same everywhere. */
 function explain(thrown: unknown): SourceFailure {
   const { code, errno } = thrown as NodeJS.ErrnoException;
-  if (code === 'ENOENT') return failure('missing', 'no such file');
-  if (code === 'EACCES' || code === 'EPERM') return failure('failed', 'permission denied');
-  if (errno !== undefined) return failure('failed', `the system's error ${Math.abs(errno)}`);
-  return failure('failed', thrown instanceof Error ? thrown.message : String(thrown));
-}
-
-function failure(kind: SourceFailure['kind'], reason: string): SourceFailure {
-  return { kind, reason };
+  if (code === 'ENOENT') return sourceFailure('missing', 'no such file');
+  if (code === 'EACCES' || code === 'EPERM') return sourceFailure('failed', 'permission denied');
+  if (errno !== undefined) return sourceFailure('failed', `the system's error ${Math.abs(errno)}`);
+  return sourceFailure('failed', thrown instanceof Error ? thrown.message : String(thrown));
 }

@@ -1,4 +1,4 @@
-import { cpSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { cpSync, existsSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { potstill } from '../../test/support/command-line.ts';
@@ -66,7 +66,12 @@ describe('importCache', () => {
     const difference = (noise ?? []).map((value, i) => Math.abs(value - (sourceNoise?.[i] ?? Number.NaN)));
     expect(Math.max(...difference)).toBeLessThan(4 / 2048);
     // Again: nothing is left to do.
-    expect((await importCache(files, recipe, { engine })).teachers[0]?.records).toBe(6);
+    // What was not looked at is not claimed.
+    expect((await importCache(files, recipe, { engine })).teachers[0]).toEqual({
+      id: 'first',
+      records: 6,
+      unusedFiles: 0,
+    });
   });
 
   it('trains on what was imported, from the command line', async () => {
@@ -78,6 +83,37 @@ describe('importCache', () => {
     expect(imported.out).not.toContain('set cache.noise');
     const trained = await potstill('train', project.recipeFile, ...words, '--set', `output=${at('run')}`);
     expect(trained.code, trained.err).toBe(0);
+  });
+
+  it('trains on files where they lie, and leaves them as they are', async () => {
+    cpSync(files, at('in-place'), { recursive: true });
+    const inPlace = await recipeOf('in-place', 'cache.layout=files');
+    const own = readdirSync(at('in-place/first'));
+    const [imported, found] = [await recipeOf('imported', 'cache.noise=stored'), inPlace].map(valuesOf);
+    expect(await found).toEqual(await imported);
+    expect(readdirSync(at('in-place/first'))).toEqual(own);
+    expect(readdirSync(at('in-place/shards')).sort()).toEqual(['latents', 'teachers', 'text']);
+    // Still a cache of files, with its shards beside it.
+    expect((await verifyCache(at('in-place'))).report).toMatchObject({ layout: 'files', verdict: 'ok' });
+    const set = ['method={"id":"multi-teacher"}', `cache.dir=${at('in-place')}`, 'cache.layout=files'];
+    const words = [...set, `output=${at('run-of-files')}`].flatMap((text) => ['--set', text]);
+    const trained = await potstill('train', project.recipeFile, ...words);
+    expect(trained.code, trained.err).toBe(0);
+    const built = await potstill('cache', 'build', project.recipeFile, ...words);
+    expect(built.err).toContain('a cache in the files layout is read, not built');
+    expect(built.code).toBe(2);
+    await expect(importCache(files, inPlace, { engine })).rejects.toMatchObject({ where: 'cache.layout' });
+  });
+
+  it('does not train on files that are damaged', async () => {
+    cpSync(files, at('spoilt'), { recursive: true });
+    const [name = ''] = readdirSync(at('spoilt/first'));
+    const bytes = readFileSync(at(`spoilt/first/${name}`));
+    viewSafetensors(bytes).get('noise')?.bytes.fill(0);
+    writeFileSync(at(`spoilt/first/${name}`), bytes);
+    const recipe = await recipeOf('spoilt', 'cache.layout=files');
+    await expect(ensureCache(recipe, engine)).rejects.toMatchObject({ code: 'ERR_CACHE_DAMAGED', kind: 'check' });
+    expect(existsSync(at('spoilt/shards'))).toBe(false);
   });
 
   it('tells of other text and of files that nobody asked for', async () => {
@@ -98,6 +134,7 @@ describe('importCache', () => {
     ['unconditional predictions', ['method={"id":"cfg","guidance":5}'], 'unconditional ones'],
     ['dropped captions', ['data[0].captionDropout=0.1'], 'unconditional ones'],
     ['mirrored views', ['data[0].flip=true'], 'no mirrored views'],
+    ['shuffled captions', ['data[0].shuffle={"variants":2}'], 'one order of a caption'],
     ['no teacher', ['method={"id":"denoise"}'], 'reads no teacher'],
     ['pictures of another size', ['data[0].size=[32,32]'], '6 of 6 samples have no file'],
   ])('refuses %s', async (_, set, what) => {
@@ -106,6 +143,18 @@ describe('importCache', () => {
       kind: 'input',
       what: expect.stringContaining(what),
       remedy: expect.stringMatching(/./),
+    });
+  });
+
+  it('refuses to give one prediction to two samples', async () => {
+    cpSync(at('pictures'), at('pictures-too'), { recursive: true });
+    const captions = at('pictures-too/captions.jsonl');
+    writeFileSync(captions, readFileSync(captions, 'utf8').replaceAll(/"caption": "/g, '$&other '));
+    const data = ['pictures', 'pictures-too'].map((images) => ({ images: at(images), captions: 'jsonl' }));
+    const recipe = await recipeOf('twice', `data=${JSON.stringify(data)}`);
+    await expect(importCache(files, recipe, { engine })).rejects.toMatchObject({
+      code: 'ERR_CACHE_ENTRY',
+      what: expect.stringContaining('6 of 12 samples would have the prediction of another one'),
     });
   });
 

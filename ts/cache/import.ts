@@ -3,20 +3,19 @@ import { join, relative, sep } from 'node:path';
 import { inputError } from '../errors.ts';
 import { cancelled } from '../native/cancel.ts';
 import type { Engine } from '../native/engine.ts';
-import { addon, loadEngine } from '../native/load.ts';
+import { addon } from '../native/load.ts';
+import { loadEngine } from '../native/load-engine.ts';
 import { unwrap } from '../native/outcome.ts';
 import { type Progress, silentProgress } from '../progress.ts';
 import type { ResolvedRecipe } from '../recipe/index.ts';
-import { buildComponent } from './build/build-component.ts';
-import { latentsBuild } from './build/latents.ts';
-import { textBuild } from './build/text.ts';
+import { buildShared } from './build-cache.ts';
 import { componentState } from './component.ts';
+import { imageIdOf } from './data/image-names.ts';
 import { sizeOfView } from './data/view.ts';
-import { imageIdOf } from './data/walk.ts';
-import { nativeStore } from './native-store.ts';
+import { type FilesFacts, readFilesFacts } from './files-facts.ts';
 import { type DrawOptions, serialisePlan } from './plan/plans.ts';
 import type { TeacherPlan } from './plan/types.ts';
-import { type CachePlans, planCache, type SharedDraws } from './plan-cache.ts';
+import { planCache, type SharedDraws } from './plan-cache.ts';
 import { fieldsOf, teachersOf } from './request.ts';
 
 /** How to import. */
@@ -33,8 +32,8 @@ export interface CacheImportOptions {
 export interface ImportedTeacher {
   readonly id: string;
   readonly records: number;
-  /** Predictions whose file has another encoded caption than the recipe's text encoders make. */
-  readonly otherTexts: number;
+  /** Predictions whose file has another encoded caption than the recipe's text encoders make; not looked at again later. */
+  readonly otherTexts?: number;
   /** Files of the teacher that belong to no image of the recipe. */
   readonly unusedFiles: number;
 }
@@ -65,22 +64,31 @@ export async function importCache(
   checkRecipe(recipe);
   using cancel = cancelled(signal);
   const names = new Map<string, readonly string[]>();
+  const facts = new Map<string, FilesFacts>();
   const drawsOf = async (id: string, shared: SharedDraws): Promise<DrawOptions> => {
     const found = namesOf(join(files, id), recipe, shared, version);
     names.set(id, found);
     const outcome = await addon().surveyCacheFiles(files, id, [...found], recipe.cache.dtype, cancel.token);
     signal.throwIfAborted();
+    const given = unwrap(outcome);
+    const stated = await readFilesFacts(join(files, id), found, signal);
+    facts.set(id, stated);
+    if (stated.isF32 && recipe.cache.dtype === 'f16') {
+      progress.log(`the files of teacher ${id} are in f32: they are rounded to f16, which cache.dtype says`);
+    }
     return {
       draws: 1,
       generator: 'stored',
       baseSeed: recipe.seed,
       timesteps: recipe.cache.timesteps,
-      given: unwrap(outcome),
-      timeIds: shared.latents.views.map(({ view }) => widthFirst(view)),
+      given,
+      timeIds: timeIdsOf(shared, stated),
     };
   };
   const plans = await planCache(recipe, { drawsOf, progress, signal });
-  await buildShared(plans, recipe, { progress, signal, engine: options.engine });
+  for (const { plan } of plans.teachers) requirePrediction(plan, facts.get(plan.id));
+  const engine = options.engine ?? (await loadEngine({ device: recipe.device, say: (line) => progress.log(line) }));
+  await buildShared(engine, recipe, plans, { progress, signal });
   const teachers: ImportedTeacher[] = [];
   for (const { plan } of plans.teachers) {
     const used = names.get(plan.id) ?? [];
@@ -98,26 +106,22 @@ async function importTeacher(
   plan: TeacherPlan,
   names: readonly string[],
   cancel: ReturnType<typeof cancelled>['token'],
-): Promise<{ readonly records: number; readonly otherTexts: number }> {
-  if ((await componentState(dir, plan)) === 'sealed') return { records: plan.samples.length, otherTexts: 0 };
+): Promise<Pick<ImportedTeacher, 'records' | 'otherTexts'>> {
+  if ((await componentState(dir, plan)) === 'sealed') return { records: plan.samples.length };
   return unwrap(await addon().importCacheFiles(dir, serialisePlan(plan), files, plan.id, [...names], cancel));
-}
-
-async function buildShared(
-  { dir, latents, text, scan }: CachePlans,
-  { student: { model } }: ResolvedRecipe,
-  options: { readonly progress: Progress; readonly signal: AbortSignal; readonly engine: Engine | undefined },
-): Promise<void> {
-  const engine = options.engine ?? (await loadEngine());
-  for (const build of [latentsBuild(engine, latents, scan, model), textBuild(engine, text, model)]) {
-    await buildComponent(dir, build, nativeStore(engine), options);
-  }
 }
 
 /** A file has one prediction, and knows its image by its name alone. */
 function checkRecipe(recipe: ResolvedRecipe): void {
   const refuse = (what: string, where: string, remedy: string): Error =>
     inputError('ERR_CACHE_PART', what, { where, remedy });
+  if (recipe.cache.layout !== 'shards') {
+    throw refuse(
+      'files are brought into shards, and the recipe has its cache in files',
+      'cache.layout',
+      'Set it to "shards"; `potstill train` does that by itself.',
+    );
+  }
   if (teachersOf(recipe).length === 0) {
     throw refuse(`method "${recipe.method.id}" reads no teacher`, 'method.id', 'Import for a method with teachers.');
   }
@@ -132,19 +136,43 @@ function checkRecipe(recipe: ResolvedRecipe): void {
   if (flipped >= 0) {
     throw refuse('files hold no mirrored views', `data[${flipped}].flip`, 'Leave it out.');
   }
+  const shuffled = recipe.data.findIndex(({ shuffle }) => shuffle !== undefined);
+  if (shuffled >= 0) {
+    throw refuse('files hold a prediction with one order of a caption', `data[${shuffled}].shuffle`, 'Leave it out.');
+  }
 }
 
 /** The names of the files of all samples, in the order of the plan's records. */
-function namesOf(folder: string, recipe: ResolvedRecipe, { scan }: SharedDraws, version: string): readonly string[] {
+function namesOf(
+  folder: string,
+  recipe: ResolvedRecipe,
+  { scan, predicted }: SharedDraws,
+  version: string,
+): readonly string[] {
   const missing: string[] = [];
-  const names = scan.samples.map(({ view }) => {
+  const sharing: string[] = [];
+  const named = new Set<string>();
+  const names = predicted.map(({ view }) => {
     const { image = '', view: crop = '' } = scan.views[view] ?? {};
     const path = scan.files.get(image) ?? '';
     const { width, height } = sizeOfView(crop);
     const name = addon().filesName(imageId(path, recipe), width, height, version);
     if (!existsSync(join(folder, `${name}.safetensors`))) missing.push(path);
+    if (named.has(name)) sharing.push(path);
+    named.add(name);
     return name;
   });
+  if (sharing.length > 0) {
+    throw inputError(
+      'ERR_CACHE_ENTRY',
+      `${sharing.length} of ${names.length} samples would have the prediction of another one, ${sharing[0]} among them`,
+      {
+        where: folder,
+        remedy:
+          'A file is one picture at one size with one caption, by its path within data[].images: give pictures of several entries different paths, and no picture two captions.',
+      },
+    );
+  }
   const [first] = missing;
   if (first === undefined) return names;
   throw inputError(
@@ -168,6 +196,27 @@ function imageId(path: string, { data }: ResolvedRecipe): string {
 
 function countFiles(folder: string): number {
   return readdirSync(folder).filter((name) => /^[0-9a-f]{40}_\d+x\d+\.safetensors$/.test(name)).length;
+}
+
+/** A teacher's files must be of what its model predicts, where they say it. */
+function requirePrediction({ id, prediction }: TeacherPlan, facts: FilesFacts | undefined): void {
+  for (const [kind, file] of facts?.predictions ?? []) {
+    if (kind === prediction) continue;
+    throw inputError(
+      'ERR_CACHE_ENTRY',
+      `is a prediction of ${kind}, and teacher ${id}'s model predicts ${prediction}`,
+      {
+        where: file,
+        remedy: `Give the model that made the files as the model of teacher ${id}.`,
+      },
+    );
+  }
+}
+
+/** The size conditioning of every view: what its file says, else what the makers of the layout give. */
+function timeIdsOf({ predicted, latents }: SharedDraws, { timeIds }: FilesFacts): readonly (readonly number[])[] {
+  const stated = new Map(predicted.map(({ view }, index) => [view, timeIds[index]]));
+  return latents.views.map(({ view }, index) => stated.get(index) ?? widthFirst(view));
 }
 
 /** The size conditioning of SDXL as the makers of the layout give it: width first. */

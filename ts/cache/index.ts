@@ -1,5 +1,8 @@
+export type { CacheGarbageFound } from '../native/generated/binding.js';
 export type { ComponentOutcome } from './build/build-component.ts';
+export { type Part, parsePart, partOfEnvironment } from './build/part.ts';
 export { type BuildOptions, type BuiltCache, buildCache } from './build-cache.ts';
+export { collectGarbage, type GarbageOptions } from './collect-garbage.ts';
 export { ensureCache } from './ensure-cache.ts';
 export { type ExportedCache, type ExportOptions, exportCache } from './export.ts';
 export type { FilesSummary } from './files-summary.ts';
@@ -14,7 +17,18 @@ export {
 export type { LatentsPlan, Plan, PredictionField, TeacherPlan, TextPlan } from './plan/types.ts';
 export { type CachePlans, type PlannedTeacher, planCache } from './plan-cache.ts';
 export { type CachedText, CacheReader } from './reader.ts';
-export type { Finding, Provenance, Severity, VerificationReport, VerifiedComponent } from './report.ts';
+export type { RecomputeOptions } from './recomputation.ts';
+export type {
+  Finding,
+  Provenance,
+  Recomputation,
+  RecomputedComponent,
+  Severity,
+  VerificationReport,
+  VerifiedComponent,
+} from './report.ts';
+export { encodersOf } from './request.ts';
+export { type SealedComponent, sealCache } from './seal-cache.ts';
 export { type CacheStatistics, cacheStatistics } from './statistics.ts';
 export type { ComponentSummary } from './summary.ts';
 export { type CacheSurvey, surveyCache } from './survey.ts';

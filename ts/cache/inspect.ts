@@ -5,9 +5,9 @@ import type { Size } from './data/view.ts';
 
 export type { EncoderOnDisk, InspectedImage, TextOnDisk, UnetOnDisk, VaeOnDisk };
 
-/** Reads and decodes an image, and finds the centre crop of a size. */
-export async function inspectImage(path: string, { width, height }: Size): Promise<InspectedImage> {
-  return unwrap(await addon().inspectImage(path, width, height));
+/** Reads and decodes an image, and finds the centre crop of that of the sizes whose shape is nearest to its own. */
+export async function inspectImage(path: string, sizes: readonly Size[]): Promise<InspectedImage> {
+  return unwrap(await addon().inspectImage(path, [...sizes]));
 }
 
 /** Files, schedule and prediction of the UNet in a model's folder. Nothing but configurations is read. */

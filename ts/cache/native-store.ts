@@ -1,6 +1,5 @@
 import type { Engine } from '../native/engine.ts';
 import type { CacheBuilder } from '../native/generated/binding.js';
-import { addon } from '../native/load.ts';
 import { unwrap } from '../native/outcome.ts';
 import type { ComponentStore } from './build/store.ts';
 import { componentName } from './component.ts';
@@ -15,11 +14,12 @@ export function nativeStore(engine: Engine): ComponentStore {
     return builder;
   };
   return {
-    begin: async (cache, plan) => {
-      const builder = unwrap(await addon().beginCache(cache, serialisePlan(plan)));
+    begin: async (cache, plan, isPart) => {
+      const builder = unwrap(await engine.addon.beginCache(cache, serialisePlan(plan), isPart));
       builders.set(componentName(plan), builder);
       return builder.shards;
     },
+    isWhole: (plan, index) => unwrap(builderOf(componentName(plan)).isWhole(index)),
     createShard: (plan, index) => {
       const shard = unwrap(builderOf(componentName(plan)).shard(index));
       return {

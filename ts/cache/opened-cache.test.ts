@@ -52,12 +52,16 @@ describe('OpenedCache', () => {
     expect(sample).toMatchObject({ image, key: `${image}|64x64+0+0|hot dog`, repeats: 1, captionDropout: 0.1 });
   });
 
-  it('reads what lies in the files, in any order', async () => {
+  it.each([
+    ['when it is asked to', false],
+    ['ahead', true],
+  ])('reads what lies in the files, in any order, %s', async (_, ahead) => {
     const requests = [
       { sample: 4, draw: 11, unconditional: false },
       { sample: 0, draw: 0, unconditional: true },
       { sample: 2, draw: 7, unconditional: false },
     ];
+    if (ahead) cache.readAhead(requests, ['cond', 'uncond']);
     await scope(async () => {
       const batch = cache.batch(requests, ['cond', 'uncond']);
       const [latents, text] = [await rows(batch.latents), await rows(batch.text.encoderHiddenStates)];

@@ -1,8 +1,9 @@
+import type { ImageView } from '../native/generated/binding.js';
 import type { Tensor } from '../native/tensor.ts';
 import { sizeOfView } from './data/view.ts';
 import type { PredictionField, TeacherPlan } from './plan/types.ts';
 import type { CachePlans } from './plan-cache.ts';
-import type { CachedText, CacheReader } from './reader.ts';
+import type { CachedPair, CachedRow, CachedText, CacheReader } from './reader.ts';
 
 /** One thing to train on: a view of an image with a caption. */
 export interface CachedSample {
@@ -22,7 +23,11 @@ export interface CachedSample {
   readonly view: number;
   /** Index of the caption in the text's plan. */
   readonly caption: number;
-  /** Index of the pair in the teachers' plans. */
+  /** What of the image counts, with the view as the mask's file shows it. */
+  readonly mask?: ImageView | undefined;
+  /** Index of the sample that it is another order of the caption of. */
+  readonly variantOf?: number | undefined;
+  /** Index of the pair in the teachers' plans; −1 where no teacher predicts on it. */
   readonly sample: number;
 }
 
@@ -81,14 +86,9 @@ export class OpenedCache {
    * @param fields which predictions of every teacher to read; none reads no draws either
    */
   batch(rows: readonly BatchRequest[], fields: readonly PredictionField[]): CachedBatch {
-    const picked = rows.map(({ sample, draw, unconditional }) => {
-      const found = this.samples[sample];
-      if (found === undefined) throw new RangeError(`sample ${sample} is not in the cache`);
-      const caption = unconditional ? UNCONDITIONAL : found.caption;
-      return { sample: found.sample, view: found.view, caption, draw, unconditional };
-    });
     const { reader } = this;
-    const teachers = fields.length === 0 ? [] : this.plans.teachers.map(({ plan }) => plan);
+    const picked = this.#pick(rows);
+    const teachers = this.#teachers(fields);
     const draws = teachers[0] === undefined ? undefined : reader.draws(teachers[0], picked);
     return {
       latents: reader.latents(picked.map(({ view }) => view)),
@@ -103,10 +103,32 @@ export class OpenedCache {
       })),
     };
   }
+
+  /** Begins to read what {@link OpenedCache.batch} of the same rows will need, while the engine does something else. */
+  readAhead(rows: readonly BatchRequest[], fields: readonly PredictionField[]): void {
+    this.reader.readAhead(this.#pick(rows), this.#teachers(fields), fields);
+  }
+
+  /** Where the rows lie. */
+  #pick(rows: readonly BatchRequest[]): (CachedRow & CachedPair)[] {
+    return rows.map(({ sample, draw, unconditional }) => {
+      const found = this.samples[sample];
+      if (found === undefined) throw new RangeError(`sample ${sample} is not in the cache`);
+      const caption = unconditional ? UNCONDITIONAL : found.caption;
+      return { sample: found.sample, view: found.view, caption, draw, unconditional };
+    });
+  }
+
+  /** Teachers that are read when these fields are. */
+  #teachers(fields: readonly PredictionField[]): readonly TeacherPlan[] {
+    return fields.length === 0 ? [] : this.plans.teachers.map(({ plan }) => plan);
+  }
 }
 
-function samplesOf({ scan }: CachePlans): CachedSample[] {
-  return scan.training.map(({ sample, source, repeats, captionDropout, heldOut }) => {
+function samplesOf({ scan, predicted }: CachePlans): CachedSample[] {
+  const keyOfPair = ({ view, caption }: { view: number; caption: number }): string => `${view}|${caption}`;
+  const inPlan = new Map(predicted.map((pair, index) => [keyOfPair(pair), index]));
+  return scan.training.map(({ sample, source, repeats, captionDropout, heldOut, mask, variantOf }) => {
     const { view, caption } = scan.samples[sample] ?? { view: -1, caption: -1 };
     const planned = scan.views[view];
     if (planned === undefined) throw new RangeError(`sample ${sample} is in no plan`);
@@ -114,6 +136,10 @@ function samplesOf({ scan }: CachePlans): CachedSample[] {
     const key = `${image}|${crop}|${scan.captions[caption] ?? ''}`;
     const { width, height } = sizeOfView(crop);
     const size = `${width}x${height}`;
-    return { key, image, repeats, captionDropout, size, source, heldOut, view, caption, sample };
+    const place = { view, caption, sample: inPlan.get(keyOfPair({ view, caption })) ?? -1 };
+    return {
+      ...{ key, image, repeats, captionDropout, size, source, heldOut, variantOf, ...place },
+      mask: mask === undefined ? undefined : { ...mask, view: crop },
+    };
   });
 }

@@ -1,12 +1,16 @@
+import { existsSync } from 'node:fs';
 import { stat } from 'node:fs/promises';
 import { join } from 'node:path';
+import { aspectSizes } from '../data/aspect.ts';
 import { inputError } from '../errors.ts';
+import type { WeightedAdapter } from '../native/lora.ts';
 import { type Progress, silentProgress } from '../progress.ts';
 import type { ResolvedRecipe } from '../recipe/index.ts';
 import { canonicalJson, type Json } from './canonical.ts';
-import { readPlan } from './component.ts';
-import { type DataScan, type DataSource, scanData } from './data/scan.ts';
+import { isSealed, readPlan } from './component.ts';
+import { type DataScan, type DataSource, type PlannedSample, scanData } from './data/scan.ts';
 import { inspectImage, inspectText, inspectUnet, inspectVae } from './inspect.ts';
+import { digestAdapter } from './plan/adapter-digest.ts';
 import { type DigestOptions, digestComponent, digestEncoder } from './plan/model-digest.ts';
 import {
   type DrawOptions,
@@ -18,12 +22,13 @@ import {
   type VaeFacts,
 } from './plan/plans.ts';
 import type { LatentsPlan, TeacherPlan, TextPlan } from './plan/types.ts';
-import { fieldsOf, teachersOf } from './request.ts';
+import { encodersOf, fieldsOf, isPredictedOn, teachersOf } from './request.ts';
 
-/** One teacher's plan, and where its model lies. */
+/** One teacher's plan, and where its model and adapters lie. */
 export interface PlannedTeacher {
   readonly plan: TeacherPlan;
   readonly model: string;
+  readonly adapters: readonly WeightedAdapter[];
 }
 
 /** The plans of everything that training by a recipe reads. */
@@ -31,6 +36,8 @@ export interface CachePlans {
   /** The cache's folder. */
   readonly dir: string;
   readonly scan: DataScan;
+  /** The scan's samples that teachers predict on, as the teachers' plans number them. */
+  readonly predicted: readonly PlannedSample[];
   readonly latents: LatentsPlan;
   readonly text: TextPlan;
   readonly teachers: readonly PlannedTeacher[];
@@ -49,6 +56,8 @@ export interface PlanOptions {
 /** What draws of elsewhere are assigned to. */
 export interface SharedDraws {
   readonly scan: DataScan;
+  /** What teachers predict on. */
+  readonly predicted: readonly PlannedSample[];
   readonly latents: LatentsPlan;
 }
 
@@ -70,9 +79,10 @@ export async function planCache(
   const scan = await scanData(sourcesOf(recipe, student.sampleSize), inspectImage, { progress, signal });
   const latents = planLatents(scan, await vaeFacts(recipe, options), dtype);
   const text = planText(scan, await textFacts(recipe, options), dtype);
+  const predicted = predictedOf(recipe, scan);
   const teachers: PlannedTeacher[] = [];
   for (const teacher of teachersOf(recipe).filter(({ id }) => isWanted(id))) {
-    const unet = await unetFacts(recipe, teacher, text, options);
+    const unet = await unetFacts(recipe, teacher, { latents, text }, options);
     if (unet.schedule.alphasCumprod !== student.alphasCumprod) {
       throw inputError(
         'ERR_TEACHER_SCHEDULE',
@@ -83,17 +93,27 @@ export async function planCache(
         },
       );
     }
-    const drawing = await (drawsOf?.(teacher.id, { scan, latents }) ?? drawsOfRecipe(recipe, teacher.id));
-    const plan = planTeacher(teacher.id, scan, { latents, text }, unet, fieldsOf(recipe), drawing, dtype);
-    teachers.push({ plan, model: teacher.model });
+    const drawing = await (drawsOf?.(teacher.id, { scan, predicted, latents }) ?? drawsOfRecipe(recipe, teacher.id));
+    const shown = { views: scan.views, samples: predicted };
+    const plan = planTeacher(teacher.id, shown, { latents, text }, unet, fieldsOf(recipe), drawing, dtype);
+    const adapters = teacher.lora.map(({ file, scale }) => ({ file, weight: scale }));
+    teachers.push({ plan, model: teacher.model, adapters });
   }
-  return { dir, scan, latents, text, teachers };
+  return { dir, scan, predicted, latents, text, teachers };
+}
+
+/** Pictures that are trained on without teachers need no predictions. */
+function predictedOf(recipe: ResolvedRecipe, { samples, training }: DataScan): readonly PlannedSample[] {
+  const isRead = isPredictedOn(recipe);
+  if (isRead.every((read) => read)) return samples;
+  const wanted = new Set(training.flatMap(({ sample, source }) => (isRead[source] === true ? sample : [])));
+  return samples.filter((_, index) => wanted.has(index));
 }
 
 /** Draws by the recipe; stored ones are in the plan that an import made. */
 async function drawsOfRecipe({ cache, seed }: ResolvedRecipe, id: string): Promise<DrawOptions> {
   const { dir, draws, noise, timesteps } = cache;
-  if (noise !== 'stored') return { draws, generator: noise, baseSeed: seed, timesteps };
+  if (noise !== 'stored') return { draws, generator: noise, baseSeed: cache.seed ?? seed, timesteps };
   const stored = await readPlan(dir, `teachers/${id}`);
   if (stored?.component === 'teacher' && stored.given !== undefined) {
     const { given, timeIds } = stored;
@@ -107,11 +127,21 @@ async function drawsOfRecipe({ cache, seed }: ResolvedRecipe, id: string): Promi
 }
 
 function sourcesOf(recipe: ResolvedRecipe, sampleSize: number | undefined): DataSource[] {
-  return recipe.data.map(({ images, captions, size, flip, repeats, captionDropout, use }, index) => {
-    const [width, height] = size ?? [ownSize(recipe, sampleSize, index), ownSize(recipe, sampleSize, index)];
-    const heldOut = use === 'validation';
-    return { images, captions, size: { width, height }, flip, repeats, captionDropout, heldOut };
-  });
+  return recipe.data.map(
+    ({ images, captions, size, aspect, flip, repeats, captionDropout, use, shuffle, masks }, index) => {
+      const [width, height] = size ?? [ownSize(recipe, sampleSize, index), ownSize(recipe, sampleSize, index)];
+      const sizes = aspect === undefined ? [{ width, height }] : aspectSizes({ width, height }, aspect);
+      if (sizes.length === 0) {
+        throw inputError('ERR_DATA_SIZE', `no size of about ${width}×${height} is within the bounds of "aspect"`, {
+          where: `data[${index}].aspect`,
+          remedy: 'Lower min or divisor, or raise max.',
+        });
+      }
+      const heldOut = use === 'validation';
+      const own = { shuffle: shuffle && { ...shuffle, seed: recipe.cache.seed ?? recipe.seed }, masks };
+      return { images, captions, sizes, flip, repeats, captionDropout, heldOut, ...own };
+    },
+  );
 }
 
 /** Pixels per latent: the UNet's configuration counts latents. */
@@ -126,7 +156,7 @@ function ownSize(recipe: ResolvedRecipe, sampleSize: number | undefined, index: 
 }
 
 async function vaeFacts(recipe: ResolvedRecipe, options: DigestOptions): Promise<VaeFacts> {
-  const { model } = recipe.student;
+  const model = encodersOf(recipe);
   if (!(await hasPart(model, 'vae'))) {
     const stored = await readPlan(recipe.cache.dir, 'latents');
     if (stored?.component === 'latents') {
@@ -139,7 +169,7 @@ async function vaeFacts(recipe: ResolvedRecipe, options: DigestOptions): Promise
 }
 
 async function textFacts(recipe: ResolvedRecipe, options: DigestOptions): Promise<TextFacts> {
-  const { model } = recipe.student;
+  const model = encodersOf(recipe);
   if (!(await hasPart(model, 'text_encoder'))) {
     const stored = await readPlan(recipe.cache.dir, 'text');
     if (stored?.component === 'text') return { encoders: stored.encoders, shape: stored.shape };
@@ -156,44 +186,113 @@ async function readTextFacts(model: string, options: DigestOptions): Promise<Tex
 
 async function unetFacts(
   recipe: ResolvedRecipe,
-  { id, model }: ResolvedRecipe['teachers'][number],
-  text: TextPlan,
+  { id, model, lora }: ResolvedRecipe['teachers'][number],
+  { latents, text }: Pick<CachePlans, 'latents' | 'text'>,
   options: DigestOptions,
 ): Promise<UnetFacts> {
+  const plan = await readPlan(recipe.cache.dir, `teachers/${id}`);
+  const stored = plan?.component === 'teacher' ? plan : undefined;
+  const cached = stored !== undefined && (await isSealed(recipe.cache.dir, `teachers/${id}`)) ? stored.adapters : [];
+  const adapters = await adapterFacts(id, lora, cached, options);
   if (!(await hasPart(model, 'unet'))) {
-    const stored = await readPlan(recipe.cache.dir, `teachers/${id}`);
-    if (stored?.component === 'teacher') {
+    if (stored !== undefined) {
       options.progress?.log(`${model} is not there: teacher ${id} is taken from its cache`);
       const { unet, prediction, schedule } = stored;
-      return { digest: unet, prediction, schedule, timeIds: stored.timeIds !== undefined };
+      return { digest: unet, prediction, schedule, timeIds: stored.timeIds !== undefined, adapters };
     }
   }
   const facts = await inspectUnet(model);
   // A single file's encoders are its own copy of what nearly all models share; the student's make the text.
   const folder = await isFolder(model);
-  if (folder && (await hasPart(model, 'text_encoder'))) await checkEncoders(id, model, text, options);
+  // Encoders that a recipe names are for every teacher, whatever came with it.
+  const areShared = recipe.student.encoders !== undefined;
+  // The digest of a single file is that of everything in it: its parts can be compared by what they are like alone.
+  const byLikeness = areShared || !folder || (await isFile(encodersOf(recipe)));
+  const compared = { id, model, byLikeness };
+  if (folder && !areShared && (await hasPart(model, 'text_encoder'))) await checkEncoders(compared, text, options);
+  if (model !== recipe.student.model) await checkVae(compared, latents, options);
   return {
     digest: await digestComponent(facts.files, options),
     prediction: facts.prediction,
     schedule: { timesteps: facts.timesteps, alphasCumprod: facts.alphasCumprod },
     timeIds: facts.kind === 'sdxl',
+    adapters,
   };
 }
 
+/** Adapters whose files are gone are taken from what is cached: no prediction is still to be made with them. */
+async function adapterFacts(
+  id: string,
+  lora: ResolvedRecipe['teachers'][number]['lora'],
+  cached: TeacherPlan['adapters'],
+  options: DigestOptions,
+): Promise<UnetFacts['adapters']> {
+  const adapters: { readonly file: string; readonly scale: number }[] = [];
+  for (const [index, { file, scale }] of lora.entries()) {
+    const known = existsSync(file) ? undefined : cached[index]?.file;
+    if (known !== undefined) {
+      options.progress?.log(`${file} is not there: teacher ${id}'s adapter is taken from its cache, SHA-256 ${known}`);
+    }
+    adapters.push({ file: known ?? (await digestAdapter(file, options)), scale });
+  }
+  return adapters;
+}
+
+/** A teacher whose own VAE or text encoders are compared with those that the cache is made with. */
+interface ComparedTeacher {
+  readonly id: string;
+  readonly model: string;
+  /** By shapes and scales, not by the digests of weights. */
+  readonly byLikeness: boolean;
+}
+
+/** A teacher predicts on the latents of the student's VAE, so its own must be the same. */
+async function checkVae(
+  { id, model, byLikeness }: ComparedTeacher,
+  { vae }: LatentsPlan,
+  options: DigestOptions,
+): Promise<void> {
+  if (!(await hasPart(model, 'vae'))) return;
+  const { files, scalingFactor, channels, downscale } = await inspectVae(model);
+  const isAlike = scalingFactor === vae.scalingFactor && channels === vae.channels && downscale === vae.downscale;
+  if (isAlike && byLikeness) return;
+  const { weights } = await digestComponent(files, options);
+  const isSame = canonicalJson(Object.values(weights)) === canonicalJson(Object.values(vae.weights));
+  if (isAlike && isSame) return;
+  throw inputError(
+    'ERR_TEACHER_VAE',
+    `teacher ${id} has another VAE than the student: its latents mean something else`,
+    {
+      where: join(model, 'vae'),
+      remedy:
+        "Use a teacher with the student's VAE; if it is the same one in another dtype, take vae out of the teacher's folder.",
+    },
+  );
+}
+
 /** A teacher reads the text that the student's encoders made, so its own must be the same. */
-async function checkEncoders(id: string, model: string, text: TextPlan, options: DigestOptions): Promise<void> {
-  const { encoders } = await readTextFacts(model, options);
-  if (canonicalJson(encoders as unknown as Json) === canonicalJson(text.encoders as unknown as Json)) return;
+async function checkEncoders(
+  { id, model, byLikeness }: ComparedTeacher,
+  text: TextPlan,
+  options: DigestOptions,
+): Promise<void> {
+  const { encoders, shape } = await readTextFacts(model, options);
+  const [own, cached] = byLikeness ? [shape, text.shape] : [encoders, text.encoders];
+  if (canonicalJson(own as unknown as Json) === canonicalJson(cached as unknown as Json)) return;
   throw inputError('ERR_NOT_BUILT', `teacher ${id} has text encoders of its own, for which no text is cached yet`, {
     where: model,
     remedy:
-      "Use a teacher with the student's text encoders, or take text_encoder out of its folder to use the student's.",
+      "Use a teacher with the student's text encoders, or say that all teachers read the same text: name the model of its encoders as student.encoders.",
   });
 }
 
 /** Whether a model may have a component: its folder is there, or the model is a single file. */
 async function hasPart(model: string, part: string): Promise<boolean> {
-  return (await isFolder(join(model, part))) || (await stat(model).catch(() => undefined))?.isFile() === true;
+  return (await isFolder(join(model, part))) || (await isFile(model));
+}
+
+async function isFile(path: string): Promise<boolean> {
+  return (await stat(path).catch(() => undefined))?.isFile() === true;
 }
 
 async function isFolder(path: string): Promise<boolean> {

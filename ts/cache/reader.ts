@@ -7,7 +7,7 @@ import { Tensor } from '../native/tensor.ts';
 import { componentName, componentState } from './component.ts';
 import { type Size, sizeOfView } from './data/view.ts';
 import { drawsOf } from './draws.ts';
-import { CacheFiles } from './files.ts';
+import { CacheFiles, type StoredRows } from './files.ts';
 import type { LatentsPlan, PredictionField, TeacherPlan, TextPlan } from './plan/types.ts';
 
 /** Plans of the components that are read. */
@@ -32,6 +32,8 @@ export interface CachedText {
   readonly textEmbeds?: Tensor | undefined;
   /** SDXL's size conditioning, [B, 6]. */
   readonly timeIds?: Tensor | undefined;
+  /** The captions themselves. */
+  readonly prompts: readonly string[];
 }
 
 /** One row of a batch. */
@@ -85,7 +87,7 @@ export class CacheReader {
       });
     }
     const teachers = plans.teachers.map(({ id }) => id);
-    return new CacheReader(engine, plans, await CacheFiles.open(plans.dir, teachers));
+    return new CacheReader(engine, plans, await CacheFiles.open(engine, plans.dir, teachers));
   }
 
   /** Size of a view's picture in pixels. */
@@ -95,27 +97,23 @@ export class CacheReader {
 
   /** Latents of views of one size, [B, 4, h, w]. */
   latents(views: readonly number[]): Tensor {
-    const { channels, downscale } = this.plans.latents.vae;
-    const { width, height } = this.sizeOf(views[0] ?? 0);
-    const shape = [views.length, channels, height / downscale, width / downscale];
-    return this.#files.read(this.#engine, 'latents', shape, views, ['latents']);
+    return this.#read(this.#latents(views));
   }
 
   /** Text of captions, with SDXL's size conditioning for the views that they are put to. */
   text(pairs: readonly CachedPair[]): CachedText {
-    const { tokens, width, pooled } = this.plans.text.shape;
-    const captions = pairs.map(({ caption }) => caption);
-    const encoderHiddenStates = this.#files.read(this.#engine, 'text', [pairs.length, tokens, width], captions, [
-      'encoder_hidden_states',
-    ]);
-    if (pooled === undefined) return { encoderHiddenStates };
+    const [hidden, pooled] = this.#text(pairs.map(({ caption }) => caption));
+    const encoderHiddenStates = this.#read(hidden);
+    const prompts = pairs.map(({ caption }) => this.plans.text.captions[caption] ?? '');
+    if (pooled === undefined) return { encoderHiddenStates, prompts };
     const timeIds = pairs.flatMap(({ view }) => {
       const size = this.sizeOf(view);
       return [size.height, size.width, 0, 0, size.height, size.width];
     });
     return {
       encoderHiddenStates,
-      textEmbeds: this.#files.read(this.#engine, 'text', [pairs.length, pooled], captions, ['pooled']),
+      prompts,
+      textEmbeds: this.#read(pooled),
       timeIds: Tensor.fromArray(this.#engine, timeIds, [pairs.length, TIME_IDS]),
     };
   }
@@ -123,12 +121,10 @@ export class CacheReader {
   /** The cached draws of a teacher's plan; every teacher of a recipe has the same. */
   draws(plan: TeacherPlan, rows: readonly Pick<CachedRow, 'sample' | 'draw'>[]): CachedDraws {
     const keys = rows.map(({ sample, draw }) => ({ ...this.#view(plan.samples[sample]?.[0] ?? -1), draw }));
-    const { channels, downscale } = this.plans.latents.vae;
-    const { width, height } = sizeOfView(keys[0]?.view ?? '');
-    const shape = [channels, height / downscale, width / downscale];
     const { generator } = plan.noise;
-    if (generator === 'stored') return this.#givenDraws(plan, rows, shape);
+    if (generator === 'stored') return this.#givenDraws(plan, rows);
     const { seeds, timesteps } = drawsOf(plan, keys);
+    const [, ...shape] = this.#latentShape(rows.length, plan.samples[rows[0]?.sample ?? 0]?.[0] ?? -1);
     return { noise: noise(this.#engine, { generator, seeds, shape }), timesteps };
   }
 
@@ -143,25 +139,87 @@ export class CacheReader {
    * A teacher's raw predictions, [B, 4, h, w]. Of a row that is `unconditional`, `cond` is the unconditional prediction.
    */
   predictions(teacher: string, rows: readonly CachedRow[], field: PredictionField): Tensor {
-    const plan = this.#teachers.get(teacher);
-    if (plan === undefined) throw new RangeError(`teacher ${teacher} was not opened`);
-    const { channels, downscale } = this.plans.latents.vae;
-    const { width, height } = this.sizeOf(this.pairOf(plan, rows[0] ?? { sample: 0, unconditional: false }).view);
-    const shape = [rows.length, channels, height / downscale, width / downscale];
-    const records = rows.map(({ sample, draw }) => sample * plan.draws + draw);
-    const fields = rows.map(({ unconditional }) => (unconditional ? 'uncond' : field));
-    return this.#files.read(this.#engine, `teachers/${teacher}`, shape, records, fields);
+    return this.#read(this.#predictions(teacher, rows, field));
   }
 
-  #givenDraws(plan: TeacherPlan, rows: readonly Pick<CachedRow, 'sample' | 'draw'>[], shape: Shape): CachedDraws {
-    const records = rows.map(({ sample, draw }) => sample * plan.draws + draw);
-    const timesteps = records.map((record) => {
+  /**
+   * Begins to read what a batch of these rows will need, on threads beside the engine's; the tensors are then asked for as
+   * if nothing had been read.
+   *
+   * @param teachers whose predictions, and stored noise, are needed
+   */
+  readAhead(
+    rows: readonly (CachedRow & CachedPair)[],
+    teachers: readonly TeacherPlan[],
+    fields: readonly PredictionField[],
+  ): void {
+    const [drawing] = teachers;
+    const stored = [
+      this.#latents(rows.map(({ view }) => view)),
+      ...this.#text(rows.map(({ caption }) => caption)),
+      ...(drawing?.noise.generator === 'stored' ? [this.#storedNoise(drawing, rows)] : []),
+      ...teachers.flatMap(({ id }) => fields.map((field) => this.#predictions(id, rows, field))),
+    ];
+    for (const one of stored) if (one !== undefined) this.#files.readAhead(one);
+  }
+
+  /** Seconds that the engine has waited for records so far. */
+  get waitedSeconds(): number {
+    return this.#files.waitedSeconds;
+  }
+
+  #read(rows: StoredRows): Tensor {
+    return this.#files.read(this.#engine, rows);
+  }
+
+  #latents(views: readonly number[]): StoredRows {
+    const shape = this.#latentShape(views.length, views[0] ?? 0);
+    return { component: 'latents', shape, records: views, fields: ['latents'] };
+  }
+
+  /** Hidden states, and SDXL's pooled text. */
+  #text(captions: readonly number[]): readonly [hidden: StoredRows, pooled?: StoredRows] {
+    const { tokens, width, pooled } = this.plans.text.shape;
+    const rows = (field: string, shape: Shape): StoredRows => ({
+      component: 'text',
+      shape: [captions.length, ...shape],
+      records: captions,
+      fields: [field],
+    });
+    const hidden = rows('encoder_hidden_states', [tokens, width]);
+    return pooled === undefined ? [hidden] : [hidden, rows('pooled', [pooled])];
+  }
+
+  #predictions(teacher: string, rows: readonly CachedRow[], field: PredictionField): StoredRows {
+    const plan = this.#teachers.get(teacher);
+    if (plan === undefined) throw new RangeError(`teacher ${teacher} was not opened`);
+    const shape = this.#latentShape(
+      rows.length,
+      this.pairOf(plan, rows[0] ?? { sample: 0, unconditional: false }).view,
+    );
+    const fields = rows.map(({ unconditional }) => (unconditional ? 'uncond' : field));
+    return { component: `teachers/${teacher}`, shape, records: recordsOf(plan, rows), fields };
+  }
+
+  #storedNoise(plan: TeacherPlan, rows: readonly Pick<CachedRow, 'sample' | 'draw'>[]): StoredRows {
+    const shape = this.#latentShape(rows.length, plan.samples[rows[0]?.sample ?? 0]?.[0] ?? -1);
+    return { component: `teachers/${plan.id}`, shape, records: recordsOf(plan, rows), fields: ['noise'] };
+  }
+
+  #givenDraws(plan: TeacherPlan, rows: readonly Pick<CachedRow, 'sample' | 'draw'>[]): CachedDraws {
+    const timesteps = recordsOf(plan, rows).map((record) => {
       const given = plan.given?.[record];
       if (given === undefined) throw new RangeError(`record ${record} has no draw in the plan`);
       return given.timestep;
     });
-    const noise = this.#files.read(this.#engine, `teachers/${plan.id}`, [records.length, ...shape], records, ['noise']);
-    return { noise, timesteps: Float64Array.from(timesteps) };
+    return { noise: this.#read(this.#storedNoise(plan, rows)), timesteps: Float64Array.from(timesteps) };
+  }
+
+  /** [rows, 4, h, w] of latents of a view. */
+  #latentShape(rows: number, view: number): Shape {
+    const { channels, downscale } = this.plans.latents.vae;
+    const { width, height } = this.sizeOf(view);
+    return [rows, channels, height / downscale, width / downscale];
   }
 
   #view(index: number): LatentsPlan['views'][number] {
@@ -169,6 +227,11 @@ export class CacheReader {
     if (view === undefined) throw new RangeError(`view ${index} is not in the plan`);
     return view;
   }
+}
+
+/** Records of rows among a teacher's predictions. */
+function recordsOf(plan: TeacherPlan, rows: readonly Pick<CachedRow, 'sample' | 'draw'>[]): number[] {
+  return rows.map(({ sample, draw }) => sample * plan.draws + draw);
 }
 
 /** Numbers of SDXL's size conditioning. */

@@ -57,13 +57,41 @@ export interface Provenance {
   readonly seeds: 'image' | 'image and teacher' | 'image, view and draw' | 'unknown';
 }
 
+/** What recomputation of one component found. */
+export interface RecomputedComponent {
+  readonly component: string;
+  /** Entries there are: views, captions, predictions. */
+  readonly entries: number;
+  /** Entries that were computed again and compared. */
+  readonly compared: number;
+  /** Of them, those that differ or cannot be read. */
+  readonly wrong: number;
+  /** How much may differ: root mean square of the difference over that of the values. */
+  readonly tolerance: number;
+  /** The greatest such difference among the entries that are right. */
+  readonly difference: number;
+  /** How many entries could be wrong though all that were compared are right, with 99 % confidence. */
+  readonly undetected: number;
+}
+
+/** What recomputation found. */
+export interface Recomputation {
+  /** With it the same entries are drawn again. */
+  readonly nonce: string;
+  /** Entries asked for, of every component. */
+  readonly entries: number;
+  readonly components: readonly RecomputedComponent[];
+  /** Components that were not computed again, and why. */
+  readonly omitted: readonly { readonly component: string; readonly reason: string }[];
+}
+
 /** What verification found. It holds no paths, times or machines: the same cache gives the same bytes everywhere. */
 export interface VerificationReport {
   readonly format: 'potstill-verification';
   readonly version: number;
   /** Absent for shards. */
   readonly layout?: 'files';
-  /** 1: structure; 2: also determinism. */
+  /** 1: structure; 2: also determinism; 3: also recomputation. */
   readonly level: number;
   readonly verdict: 'ok' | 'damaged';
   readonly components: readonly VerifiedComponent[];
@@ -78,4 +106,6 @@ export interface VerificationReport {
   }[];
   /** Of the files layout alone. */
   readonly provenance?: readonly Provenance[];
+  /** Of level 3 alone. Differences depend on the kernels; the verdict does not. */
+  readonly recomputation?: Recomputation;
 }

@@ -1,7 +1,7 @@
 import { cancelled } from '../native/cancel.ts';
 import { addon } from '../native/load.ts';
 import { unwrap } from '../native/outcome.ts';
-import type { ReportBytes } from './verify.ts';
+import type { BackendOptions } from './verify.ts';
 
 /** How often progress is looked at, in milliseconds. */
 const POLL_MS = 200;
@@ -9,16 +9,17 @@ const POLL_MS = 200;
 /** Verifies a cache by the addon, on all cores. */
 export async function verifyNatively(
   cache: string,
-  images: string | undefined,
-  report: ReportBytes,
-  signal?: AbortSignal,
+  { images, recomputation, bytes, entries, signal }: BackendOptions,
 ): Promise<string> {
   const { VerificationProgress, verifyCache } = addon();
   const progress = new VerificationProgress();
   using cancel = cancelled(signal);
-  const timer = setInterval(() => report(progress.done, progress.total), POLL_MS);
+  const timer = setInterval(() => {
+    bytes(progress.done, progress.total);
+    entries(progress.recomputed, progress.toRecompute);
+  }, POLL_MS);
   try {
-    const outcome = await verifyCache(cache, progress, cancel.token, images);
+    const outcome = await verifyCache(cache, progress, cancel.token, images, recomputation);
     signal?.throwIfAborted();
     return unwrap(outcome);
   } finally {

@@ -1,6 +1,6 @@
 import { Worker } from 'node:worker_threads';
 import { PotstillError } from '../errors.ts';
-import type { ReportBytes } from './verify.ts';
+import type { BackendOptions } from './verify.ts';
 import type { VerifyMessage, VerifyRequest } from './wasm-messages.ts';
 
 /**
@@ -11,17 +11,16 @@ import type { VerifyMessage, VerifyRequest } from './wasm-messages.ts';
  */
 export async function verifyInWasm(
   cache: string,
-  images: string | undefined,
-  report: ReportBytes,
-  signal?: AbortSignal,
+  { images, recomputation, bytes, entries, signal }: BackendOptions,
 ): Promise<string> {
   signal?.throwIfAborted();
-  const worker = startWorker({ cache, images });
+  const worker = startWorker({ cache, images, recomputation });
   const { promise, resolve, reject } = settlement<string>();
   const stop = (): void => reject(signal?.reason);
   signal?.addEventListener('abort', stop);
   worker.on('message', (message: VerifyMessage) => {
-    if (message.kind === 'progress') report(message.done, message.total);
+    if (message.kind === 'bytes') bytes(message.done, message.total);
+    else if (message.kind === 'entries') entries(message.done, message.total);
     else if (message.kind === 'report') resolve(message.json);
     else reject(new PotstillError(message.error));
   });

@@ -1,29 +1,27 @@
 import { parentPort, workerData } from 'node:worker_threads';
 import { toPotstillError } from '../errors.ts';
+import { loadWasm } from '../native/load-wasm.ts';
+import { DiskFiles } from './disk-files.ts';
 import { FolderSource } from './folder-source.ts';
+import { teller } from './teller.ts';
 import type { VerifyMessage, VerifyRequest } from './wasm-messages.ts';
-import { verifySource } from './wasm-module.ts';
-
-/** Between two reports of progress, in milliseconds. */
-const INTERVAL_MS = 100;
+import { recomputeSource, verifySource } from './wasm-module.ts';
 
 const say = (message: VerifyMessage): void => parentPort?.postMessage(message);
 
-/** Tells of progress, but not of every shard of a million. */
-function teller(): (done: number, total: number) => void {
-  let last = Number.NEGATIVE_INFINITY;
-  return (done, total) => {
-    const now = performance.now();
-    if (now - last < INTERVAL_MS) return;
-    last = now;
-    say({ kind: 'progress', done, total });
-  };
-}
-
-const { cache, images } = workerData as VerifyRequest;
+const { cache, images, recomputation } = workerData as VerifyRequest;
 try {
   using source = new FolderSource(cache);
-  say({ kind: 'report', json: await verifySource(source, cache, images, teller()) });
+  using files = new DiskFiles();
+  const bytes = teller('bytes', say);
+  const json =
+    recomputation === undefined
+      ? await verifySource(loadWasm, source, cache, images, bytes)
+      : await recomputeSource(loadWasm, source, cache, files, recomputation, {
+          bytes,
+          entries: teller('entries', say),
+        });
+  say({ kind: 'report', json });
 } catch (thrown) {
   say({ kind: 'failure', error: toPotstillError(thrown).toJSON() });
 }

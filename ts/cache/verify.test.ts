@@ -1,20 +1,11 @@
-import {
-  chmodSync,
-  cpSync,
-  mkdirSync,
-  readdirSync,
-  readFileSync,
-  renameSync,
-  rmSync,
-  symlinkSync,
-  truncateSync,
-  writeFileSync,
-} from 'node:fs';
+import { chmodSync, cpSync, mkdirSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { viewSafetensors } from '../../test/support/safetensors.ts';
+import { damagedCopy } from '../../test/support/damage.ts';
+import { FILES_DAMAGES, filesFixture } from '../../test/support/files-damages.ts';
+import { SHARD_DAMAGES } from '../../test/support/shard-damages.ts';
 import { makeTinyProject, type TinyProject } from '../../test/support/tiny-project.ts';
-import { addon, loadEngine, unwrap } from '../native/index.ts';
+import { loadEngine } from '../native/index.ts';
 import { silentProgress, type TaskOptions } from '../progress.ts';
 import { buildCache } from './build-cache.ts';
 import { verifyCache } from './verify.ts';
@@ -41,119 +32,6 @@ async function codesIn(folder: string): Promise<string[]> {
   return [...codes].sort();
 }
 
-const SHARD = 'shard-00001.safetensors';
-
-/** Changes bytes of the first teacher's second shard. */
-function inShard(folder: string, change: (tensors: ReturnType<typeof viewSafetensors>) => void): void {
-  const path = join(folder, 'teachers/first', SHARD);
-  const bytes = readFileSync(path);
-  change(viewSafetensors(bytes));
-  writeFileSync(path, bytes);
-}
-
-/** What someone does who hides a change: the digests are made anew. */
-async function sealAgain(folder: string): Promise<void> {
-  rmSync(join(folder, 'teachers/first/seal.json'));
-  const plan = readFileSync(join(folder, 'teachers/first/plan.json'), 'utf8');
-  const builder = unwrap(await addon().beginCache(folder, plan));
-  unwrap(await builder.seal());
-}
-
-/** Exchanges the first two records of a tensor, each of 2·4·8·8 bytes. */
-function swapRecords(bytes: Buffer): void {
-  const size = 512;
-  const first = Buffer.from(bytes.subarray(0, size));
-  bytes.copyWithin(0, size, 2 * size);
-  first.copy(bytes, size);
-}
-
-const DAMAGES: readonly [string, (folder: string) => void | Promise<void>, readonly string[]][] = [
-  [
-    'a bit flipped',
-    (folder) =>
-      inShard(folder, (tensors) => {
-        const bytes = tensors.get('cond')?.bytes;
-        bytes?.writeUInt8((bytes.readUInt8(1000) ^ 1) & 0xff, 1000);
-      }),
-    ['teachers/first: shard-digest'],
-  ],
-  [
-    'the end of a file cut off',
-    (folder) => truncateSync(join(folder, 'latents/shard-00000.safetensors'), 3000),
-    ['latents: shard-header', 'latents: shard-size'],
-  ],
-  ['a shard deleted', (folder) => rmSync(join(folder, 'teachers/second', SHARD)), ['teachers/second: shard-missing']],
-  [
-    'predictions exchanged, the digests made anew',
-    async (folder) => {
-      inShard(folder, (tensors) => swapRecords(tensors.get('cond')?.bytes ?? Buffer.alloc(0)));
-      await sealAgain(folder);
-    },
-    ['teachers/first: prediction-swapped'],
-  ],
-  [
-    'a timestep changed, the digests made anew',
-    async (folder) => {
-      inShard(folder, (tensors) => tensors.get('timestep')?.bytes.writeUInt8(1, 0));
-      await sealAgain(folder);
-    },
-    ['teachers/first: timestep-mismatch'],
-  ],
-  [
-    'a NaN, the digests made anew',
-    async (folder) => {
-      inShard(folder, (tensors) => tensors.get('uncond')?.bytes.writeUInt16LE(0x7e00, 40));
-      await sealAgain(folder);
-    },
-    ['teachers/first: not-finite'],
-  ],
-  [
-    'a plan edited to another seed',
-    (folder) => {
-      const path = join(folder, 'teachers/first/plan.json');
-      writeFileSync(path, readFileSync(path, 'utf8').replace('"baseSeed":42', '"baseSeed":43'));
-    },
-    ['teachers/first: plan-edited', 'teachers/first: seed-mismatch'],
-  ],
-  [
-    'a plan that is no JSON',
-    (folder) => writeFileSync(join(folder, 'teachers/first/plan.json'), '{"format":'),
-    ['teachers/first: plan-invalid'],
-  ],
-  [
-    'an unfinished build',
-    (folder) => {
-      rmSync(join(folder, 'teachers/first/seal.json'));
-      rmSync(join(folder, 'teachers/first', SHARD));
-      writeFileSync(join(folder, 'teachers/first/.potstill-a1.tmp'), 'half');
-    },
-    ['teachers/first: leftover', 'teachers/first: shard-missing', 'teachers/first: unsealed'],
-  ],
-  [
-    'a header of eight exabytes',
-    (folder) => writeFileSync(join(folder, 'text/shard-00000.safetensors'), Buffer.alloc(64, 0xff)),
-    ['text: shard-header', 'text: shard-size'],
-  ],
-  [
-    'a link out of the cache',
-    (folder) => {
-      const path = join(folder, 'text/shard-00000.safetensors');
-      renameSync(path, join(folder, '../text.moved'));
-      symlinkSync('../../text.moved', path);
-    },
-    ['text: unreadable'],
-  ],
-  [
-    'files that belong to nothing',
-    (folder) => {
-      mkdirSync(join(folder, 'teachers/..hidden'), { recursive: true });
-      writeFileSync(join(folder, 'teachers/..hidden/plan.json'), '{}');
-      writeFileSync(join(folder, 'latents/notes.txt'), 'mine');
-    },
-    ['latents: file-unknown'],
-  ],
-];
-
 describe('verifyCache', () => {
   it('finds nothing in a good cache, the same nothing by both backends', async () => {
     expect(await codesIn(cache)).toEqual([]);
@@ -166,13 +44,9 @@ describe('verifyCache', () => {
     ]);
   });
 
-  it.each(DAMAGES)('finds %s, by both backends in the same words', async (_, damage, codes) => {
-    const folder = join(project.folder, 'damaged', 'cache');
-    rmSync(join(project.folder, 'damaged'), { recursive: true, force: true });
-    cpSync(cache, folder, { recursive: true });
-    await damage(folder);
-    const found = await codesIn(folder);
-    expect(found).toEqual(expect.arrayContaining([...codes]));
+  it.each(SHARD_DAMAGES)('finds $what, by both backends in the same words', async (damage) => {
+    using copy = await damagedCopy(cache, damage);
+    expect(await codesIn(copy.folder)).toEqual(expect.arrayContaining([...damage.named]));
   });
 
   it.each(['native', 'wasm'] as const)('refuses what is no cache (%s)', async (backend) => {
@@ -205,12 +79,12 @@ describe('verifyCache', () => {
 });
 
 describe('verifyCache of the files layout', () => {
-  const fixture = (name: string): string =>
-    new URL(`../../test/fixtures/files_cache/${name}`, import.meta.url).pathname;
-
   it('recognises what torch made, and says so by both backends in the same words', async () => {
-    expect(await codesIn(fixture('shared'))).toEqual(['teacher_chaos: seeds-unknown', 'teacher_v8: seeds-unknown']);
-    const { report } = await verifyCache(fixture('shared'));
+    expect(await codesIn(filesFixture('shared'))).toEqual([
+      'teacher_chaos: seeds-unknown',
+      'teacher_v8: seeds-unknown',
+    ]);
+    const { report } = await verifyCache(filesFixture('shared'));
     expect(report).toMatchObject({ layout: 'files', verdict: 'ok' });
     expect(report.provenance?.[0]).toEqual({
       component: 'teacher_chaos',
@@ -220,6 +94,15 @@ describe('verifyCache of the files layout', () => {
     });
   });
 
+  it('recognises what torch made on a GPU, by both backends in the same words', async () => {
+    expect(await codesIn(filesFixture('cuda'))).toEqual(['teacher_chaos: seeds-unknown', 'teacher_v8: seeds-unknown']);
+    const { report } = await verifyCache(filesFixture('cuda'));
+    expect(report.provenance?.map(({ noise }) => noise)).toEqual([
+      [{ noise: 'torch-cuda', entries: 6 }],
+      [{ noise: 'torch-cuda', entries: 6 }],
+    ]);
+  });
+
   it('makes seeds anew for the images that are named, by both backends in the same words', async () => {
     const folder = join(project.folder, 'cats-folder');
     rmSync(folder, { recursive: true, force: true });
@@ -227,7 +110,7 @@ describe('verifyCache of the files layout', () => {
     for (const name of ['0', '1', '2', '3', '4', 'late']) writeFileSync(join(folder, 'cats', `${name}.png`), '');
     const reports = [];
     for (const backend of ['native', 'wasm'] as const) {
-      reports.push(await verifyCache(fixture('shared'), { backend, images: { folder } }));
+      reports.push(await verifyCache(filesFixture('shared'), { backend, images: { folder } }));
     }
     expect(reports[0]?.json).toBe(reports[1]?.json);
     const [first] = reports;
@@ -238,42 +121,14 @@ describe('verifyCache of the files layout', () => {
   });
 
   it('names noise that differs between the teachers', async () => {
-    expect(await codesIn(fixture('keyed'))).toContain('teacher_v8: noise-keyed-by-teacher');
+    expect(await codesIn(filesFixture('keyed'))).toContain('teacher_v8: noise-keyed-by-teacher');
   });
 
-  it.each<[string, (file: string) => void, string]>([
-    ['a file that is missing', (file) => rmSync(file), 'entry-missing'],
-    ['a file cut short', (file) => truncateSync(file, 1200), 'file-header'],
-    ['a header of eight exabytes', (file) => writeFileSync(file, Buffer.alloc(64, 0xff)), 'file-header'],
-    [
-      'another resolution',
-      (file) => inFile(file, 'resolution', (bytes) => bytes.writeInt32LE(72, 0)),
-      'resolution-mismatch',
-    ],
-    ['another timestep', (file) => inFile(file, 'timestep', (bytes) => bytes.writeInt32LE(3, 0)), 'timestep-mismatch'],
-    ['other noise', (file) => inFile(file, 'noise', (bytes) => bytes.writeUInt16LE(0x4200, 90)), 'noise-mismatch'],
-    [
-      'a value that is no number',
-      (file) => inFile(file, 'teacher_pred', (bytes) => bytes.writeUInt16LE(0x7e00, 8)),
-      'not-finite',
-    ],
-    ['other text', (file) => inFile(file, 'pooled_embeds', (bytes) => bytes.writeUInt16LE(0x3c00, 0)), 'text-differs'],
-  ])('finds %s', async (_, damage, code) => {
-    const folder = join(project.folder, 'files', 'cache');
-    rmSync(join(project.folder, 'files'), { recursive: true, force: true });
-    cpSync(fixture('shared'), folder, { recursive: true });
-    const [name = ''] = readdirSync(join(folder, 'teacher_v8'));
-    damage(join(folder, 'teacher_v8', name));
-    expect(await codesIn(folder)).toContain(`teacher_v8: ${code}`);
+  it.each(FILES_DAMAGES)('finds $what, by both backends in the same words', async (damage) => {
+    using copy = await damagedCopy(filesFixture('shared'), damage);
+    expect(await codesIn(copy.folder)).toEqual(expect.arrayContaining([...damage.named]));
   });
 });
-
-/** Changes bytes of a tensor of a file. */
-function inFile(path: string, tensor: string, change: (bytes: Buffer) => void): void {
-  const bytes = readFileSync(path);
-  change(viewSafetensors(bytes).get(tensor)?.bytes ?? Buffer.alloc(0));
-  writeFileSync(path, bytes);
-}
 
 describe.skipIf(process.platform !== 'linux')('what cannot be read', () => {
   it('is told in the same words by both backends, without paths of the machine', async () => {

@@ -1,24 +1,24 @@
 import { stat } from 'node:fs/promises';
 import { resolve } from 'node:path';
 import { inputError } from '../errors.ts';
+import { requireModelMemory } from '../machine/index.ts';
 import { addonCandidates } from '../native/load.ts';
 import { type Progress, type ProgressTask, silentProgress } from '../progress.ts';
-import { imageIdOf, listImages } from './data/walk.ts';
+import { listImages } from './data/walk.ts';
+import { type RecomputeOptions, recomputeRequest } from './recomputation.ts';
 import type { VerificationReport } from './report.ts';
+import type { Report } from './teller.ts';
 import { verifyNatively } from './verify-native.ts';
+import { type FilesNaming, imagesJson } from './verify-requests.ts';
 import { verifyInWasm } from './verify-wasm.ts';
 
 /** What verifies: the addon, the WASM module, or the module where there is no addon. */
 export type VerifyBackend = 'auto' | 'native' | 'wasm';
 
-/** The images that a cache in the files layout was made of. Its files seldom name them. */
-export interface FilesImages {
+/** The images that a cache was made of. Files of the files layout seldom name them; shards know their digests. */
+export interface FilesImages extends FilesNaming {
   /** Folder of the images. */
   readonly folder: string;
-  /** Version in the names of the files; `1` when left out. */
-  readonly version?: string | undefined;
-  /** Base seed of the seeds; 42 when left out. */
-  readonly baseSeed?: number | undefined;
 }
 
 /** How to verify. */
@@ -26,6 +26,8 @@ export interface VerifyOptions {
   readonly backend?: VerifyBackend | undefined;
   /** With them the seeds of a cache in the files layout are made anew, and images without a file found. */
   readonly images?: FilesImages | undefined;
+  /** Computes entries again from the weights: the third level. Latents need {@link images}. */
+  readonly recompute?: RecomputeOptions | undefined;
   readonly progress?: Progress | undefined;
   readonly signal?: AbortSignal | undefined;
 }
@@ -38,19 +40,31 @@ export interface Verification {
   readonly backend: 'native' | 'wasm';
 }
 
-/** Reports bytes that were read, of so many. */
-export type ReportBytes = (done: number, total: number) => void;
+/** What both backends are told. */
+export interface BackendOptions {
+  /** The images of a cache in the files layout, as JSON. */
+  readonly images: string | undefined;
+  /** What to compute again, as JSON. */
+  readonly recomputation: string | undefined;
+  /** Told of bytes that were read. */
+  readonly bytes: Report;
+  /** Told of entries that were computed again. */
+  readonly entries: Report;
+  readonly signal: AbortSignal | undefined;
+}
 
 /**
  * Verifies a cache: structure (every file parses; digests, shapes, finite values, coverage of the plan) and determinism
- * (seeds, timesteps and noise made anew; predictions plausible). Reads nothing but the cache, and writes nothing.
+ * (seeds, timesteps and noise made anew; predictions plausible), and, when asked, recomputation (entries drawn by a nonce are
+ * computed again from the weights). Writes nothing.
  * Whatever is wrong in the cache is a finding of the report. Both layouts are recognised; the files layout has no plan, so
  * its files are held against their names, their seeds and one another.
  *
- * @throws PotstillError when the folder is no cache at all, or the backend that was named is not there
+ * @throws PotstillError when the folder is no cache at all, the backend that was named is not there, or a model is not one
+ *   that the cache was made with
  */
 export async function verifyCache(folder: string, options: VerifyOptions = {}): Promise<Verification> {
-  const { backend = 'auto', progress = silentProgress, signal, images } = options;
+  const { backend = 'auto', progress = silentProgress, signal, images, recompute } = options;
   const cache = resolve(folder);
   const info = await stat(cache).catch(() => undefined);
   if (info?.isDirectory() !== true) {
@@ -59,33 +73,45 @@ export async function verifyCache(folder: string, options: VerifyOptions = {}): 
       remedy: "Name the cache's folder: the one with latents, text and teachers in it, or with the teachers' files.",
     });
   }
-  // Begun at the first report, for only then is it known how much there is to read.
-  let task: ProgressTask | undefined;
-  const report: ReportBytes = (done, total) => {
-    if (total === 0) return;
-    task ??= progress.start('verifying', { total, unit: 'bytes' });
-    task.set(done);
+  // Begun at the first report, for only then is it known how much there is to do.
+  let tasks: ProgressTask[] = [];
+  const reporter = (label: string, unit: string): Report => {
+    let task: ProgressTask | undefined;
+    return (done, total) => {
+      if (total === 0) return;
+      if (task === undefined) {
+        task = progress.start(label, { total, unit });
+        tasks = [...tasks, task];
+      }
+      task.set(done);
+    };
   };
   const run =
     backend === 'wasm' || (backend === 'auto' && !addonCandidates().some(({ loaded }) => loaded))
       ? verifyInWasm
       : verifyNatively;
   try {
-    const named = images === undefined ? undefined : await nameImages(images);
-    const json = await run(cache, named, report, signal);
+    // In WASM the weights of what is large are read at every use, and there is no addon to ask.
+    if (run === verifyNatively) await requireMemoryOf(recompute?.models ?? []);
+    const json = await run(cache, {
+      images: images === undefined ? undefined : await nameImages(images),
+      recomputation: recompute === undefined ? undefined : await recomputeRequest(recompute, images?.folder),
+      bytes: reporter('verifying', 'bytes'),
+      entries: reporter('recomputing', 'entries'),
+      signal,
+    });
     return { json, report: JSON.parse(json) as VerificationReport, backend: run === verifyInWasm ? 'wasm' : 'native' };
   } finally {
-    task?.end();
+    for (const task of tasks) task.end();
   }
 }
 
-/** Defaults of the layout's makers. */
-const DEFAULT_VERSION = '1';
-const DEFAULT_BASE_SEED = 42;
+/** One component of one model is loaded at a time; the UNet is the largest. */
+async function requireMemoryOf(models: readonly string[]): Promise<void> {
+  for (const model of models) await requireModelMemory([{ model, part: 'unet' }]);
+}
 
 /** Images as addon and WASM module take them. */
-async function nameImages({ folder, version, baseSeed }: FilesImages): Promise<string> {
-  const paths = await listImages(folder, 'Check the path given to --images.');
-  const ids = [...new Set(paths.map(imageIdOf))];
-  return JSON.stringify({ ids, version: version ?? DEFAULT_VERSION, baseSeed: baseSeed ?? DEFAULT_BASE_SEED });
+async function nameImages({ folder, ...naming }: FilesImages): Promise<string> {
+  return imagesJson(await listImages(folder, 'Check the path given to --images.'), naming);
 }

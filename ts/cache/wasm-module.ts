@@ -1,12 +1,16 @@
-import { readFileSync } from 'node:fs';
-import { inputError, PotstillError } from '../errors.ts';
-import type { FolderSource } from './folder-source.ts';
-import type { ReportBytes } from './verify.ts';
+import { inputError, machineError } from '../errors.ts';
+import type { WasmLoader } from '../native/wasm-modules.ts';
+import type { CacheSource, HostFiles } from './source.ts';
+import type { Report } from './teller.ts';
 
-/** What the WASM module exports, as far as it is used here. */
-interface WasmModule {
-  initSync(options: { readonly module: Uint8Array }): unknown;
-  verify(source: FolderSource, level: number, progress: ReportBytes, images?: string): string;
+/** What the module that verifies exports, as far as it is used here. */
+interface VerifyingModule {
+  verify(source: CacheSource, level: number, progress: Report, images?: string): string;
+}
+
+/** What the module that also computes exports, as far as it is used here. */
+interface ComputingModule {
+  recompute(source: CacheSource, files: HostFiles, request: string, progress: Report, entries: Report): string;
 }
 
 /** Both levels that need no model. */
@@ -20,12 +24,13 @@ const LEVEL = 2;
  * @throws PotstillError `ERR_WASM_MISSING`, or as the native backend
  */
 export async function verifySource(
-  source: FolderSource,
+  load: WasmLoader,
+  source: CacheSource,
   cache: string,
   images: string | undefined,
-  report: ReportBytes,
+  report: Report,
 ): Promise<string> {
-  const wasm = await loadModule();
+  const wasm = await load<VerifyingModule>('wasm');
   try {
     return wasm.verify(source, LEVEL, report, images);
   } catch (thrown) {
@@ -33,35 +38,62 @@ export async function verifySource(
   }
 }
 
-async function loadModule(): Promise<WasmModule> {
-  const folder = new URL('../native/wasm/', import.meta.url);
+/** What {@link recomputeSource} tells of its progress. */
+export interface RecomputeReports {
+  readonly bytes: Report;
+  readonly entries: Report;
+}
+
+/**
+ * As {@link verifySource}, and computes entries again from weights, by the module that has the engine.
+ *
+ * @param request which entries, and the models and images: as JSON, with paths that `files` knows
+ * @throws PotstillError also for models that are not the cache's
+ */
+export async function recomputeSource(
+  load: WasmLoader,
+  source: CacheSource,
+  cache: string,
+  files: HostFiles,
+  request: string,
+  { bytes, entries }: RecomputeReports,
+): Promise<string> {
+  const wasm = await load<ComputingModule>('wasm-compute');
   try {
-    // Generated: it is not there when this file is type-checked on a fresh clone.
-    const wasm = (await import(new URL('potstill_wasm.js', folder).href)) as WasmModule;
-    wasm.initSync({ module: readFileSync(new URL('potstill_wasm_bg.wasm', folder)) });
-    return wasm;
-  } catch (cause) {
-    throw new PotstillError({
-      code: 'ERR_WASM_MISSING',
-      kind: 'machine',
-      what: `the WASM module cannot be loaded: ${cause instanceof Error ? cause.message : String(cause)}`,
-      where: folder.pathname,
-      remedy: 'Install potstill again (in a clone: `npm run setup`).',
-      cause,
-    });
+    return wasm.recompute(source, files, request, bytes, entries);
+  } catch (thrown) {
+    throw asError(thrown, cache);
   }
 }
 
 /** The module throws errors with a stable `code` and mostly a `remedy`. */
 function asError(thrown: unknown, cache: string): unknown {
+  if (isOutOfMemory(thrown)) {
+    return machineError('ERR_WASM_STOPPED', `the WASM module was stopped (${thrown.message})`, {
+      where: cache,
+      remedy: 'Most likely the 4 GiB of memory that WASM can address were not enough: verify with the native backend.',
+      cause: thrown,
+    });
+  }
   if (!(thrown instanceof Error) || !('code' in thrown)) return thrown;
   const code = CODES.get(thrown.code) ?? 'ERR_CACHE';
   const remedy = 'remedy' in thrown && typeof thrown.remedy === 'string' ? { remedy: thrown.remedy } : {};
   return inputError(code, thrown.message, { where: cache, ...remedy });
 }
 
+/**
+ * How memory ends: where it cannot grow, the module is stopped without a word; a request beyond half of all addresses is
+ * Rust's `capacity overflow`.
+ */
+function isOutOfMemory(thrown: unknown): thrown is Error {
+  return thrown instanceof Error && (thrown.name === 'RuntimeError' || thrown.message.includes('capacity overflow'));
+}
+
 /** The module's codes that have a name of their own, as the addon gives it. */
 const CODES = new Map<unknown, `ERR_${string}`>([
   ['no-cache', 'ERR_CACHE_MISSING'],
   ['unreadable', 'ERR_CACHE_UNREADABLE'],
+  ['foreign-model', 'ERR_MODEL_FOREIGN'],
+  ['model', 'ERR_MODEL'],
+  ['no-plan', 'ERR_CACHE_PLAN'],
 ]);

@@ -1,3 +1,4 @@
+import { existsSync, readFileSync } from 'node:fs';
 import { mkdir, mkdtemp, readdir, readFile, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -40,6 +41,10 @@ const store: ComponentStore = {
       whole: await whole(index),
     }));
     return Promise.all(ranges);
+  },
+  isWhole: (_, index) => {
+    const file = join(cache, 'text', shardFile(index));
+    return existsSync(file) && readFileSync(file, 'utf8') !== 'damaged';
   },
   createShard: (_, index) => {
     const records: string[] = [];
@@ -94,7 +99,7 @@ const run = (component: ComponentBuild, signal = new AbortController().signal): 
 
 describe('buildComponent', () => {
   it('builds, seals, and then leaves alone', async () => {
-    expect(await run(build())).toEqual({ name: 'text', records: 5, computed: 5 });
+    expect(await run(build())).toEqual({ name: 'text', records: 5, computed: 5, missing: 0, sealed: true });
     const text = (name: string): Promise<string> => readFile(join(cache, 'text', name), 'utf8');
     expect(await Promise.all([0, 1, 2].map((shard) => text(shardFile(shard))))).toEqual(['0,1', '2,3', '4']);
     expect(await run(build(0))).toMatchObject({ computed: 0 });
@@ -147,8 +152,8 @@ describe('buildComponent', () => {
   it('takes it as done when another build seals it before this one begins', async () => {
     const overtaken: ComponentStore = {
       ...store,
-      begin: async (folder, wanted) => {
-        await store.begin(folder, wanted);
+      begin: async (folder, wanted, isPart) => {
+        await store.begin(folder, wanted, isPart);
         await store.seal(wanted);
         throw new Error('text is sealed and cannot be written');
       },
@@ -165,7 +170,7 @@ describe('buildComponent', () => {
   });
 
   it('refuses a component of another plan before anything is loaded', async () => {
-    await store.begin(cache, { ...plan, captions: ['', 'x'] });
+    await store.begin(cache, { ...plan, captions: ['', 'x'] }, false);
     await expect(run(build(0))).rejects.toMatchObject({ code: 'ERR_CACHE_FOREIGN' });
     expect(disposed).toBe(0);
   });

@@ -1,6 +1,7 @@
 import type { Progress, ProgressTask } from '../../progress.ts';
 import { componentName, componentState, recordCount } from '../component.ts';
 import type { Plan } from '../plan/types.ts';
+import { isOwn, type Part, toHelpWith } from './part.ts';
 import type { ComponentStore, ShardState, ShardWriter } from './store.ts';
 
 /** Computes the records of one component; the only model on the device while it lives. */
@@ -26,39 +27,68 @@ export interface ComponentBuild {
 export interface ComponentOutcome {
   /** `latents`, `text`, `teachers/<id>`. */
   readonly name: string;
-  /** Records of this component, all of them there now. */
+  /** Records of this component. */
   readonly records: number;
-  /** Records that this build computed; the others were there already. */
+  /** Records that this build computed; the others were there already, or are those of other parts. */
   readonly computed: number;
+  /** Records that are not there yet: of a build in parts, those of the other parts. */
+  readonly missing: number;
+  /** Whether it has its seal. */
+  readonly sealed: boolean;
+}
+
+/** How a component is built. */
+export interface ComponentBuildOptions {
+  readonly progress: Progress;
+  readonly signal: AbortSignal;
+  /** Which part of it; all of it by default. */
+  readonly part?: Part | undefined;
 }
 
 /**
  * Builds what is missing of a component, shard by shard, and seals it. A sealed component of the same plan is left alone;
  * shards that an interrupted build left are checked and kept; a component of another plan is refused.
  *
+ * A part builds the shards that are its own. Latents and text, which every teacher's part reads and which are little beside
+ * predictions, it then makes complete, whatever other parts have not written yet, and seals: so no part waits for another.
+ * A teacher it leaves to be sealed when all parts have ended.
+ *
  * @throws PotstillError `ERR_CACHE_FOREIGN`; `ERR_CACHE_BUSY` while another build is at work on it; and what loading, computing and writing give; the signal's reason when it is
  *   aborted, with every finished shard on disk
  */
 export async function buildComponent(
   cache: string,
-  { plan, label, unit, open }: ComponentBuild,
+  build: ComponentBuild,
   store: ComponentStore,
-  { progress, signal }: { readonly progress: Progress; readonly signal: AbortSignal },
+  { progress, signal, part }: ComponentBuildOptions,
 ): Promise<ComponentOutcome> {
+  const { plan } = build;
   const outcome = { name: componentName(plan), records: recordCount(plan) };
-  const shards = await beginUnlessSealed(cache, plan, store);
-  if (shards === 'sealed') return { ...outcome, computed: 0 };
+  const shards = await beginUnlessSealed(cache, plan, store, part !== undefined);
+  if (shards === 'sealed') return { ...outcome, computed: 0, missing: 0, sealed: true };
   try {
-    const missing = shards.filter(({ whole }) => !whole);
-    const computed = missing.reduce((sum, { from, to }) => sum + to - from, 0);
-    if (missing.length > 0) {
-      using task = progress.start(label, { total: computed, unit });
-      await produceShards({ plan, open }, missing, store, task, signal);
-    }
-    await store.seal(plan);
-    return { ...outcome, computed };
+    const work = new ShardWork(build, store, { progress, signal });
+    await work.run(shards.filter(({ index, whole }) => !whole && (part === undefined || isOwn(part, index))));
+    const isCompleted = part === undefined || plan.component !== 'teacher';
+    if (part !== undefined && isCompleted) await work.run(toHelpWith(part, shards));
+    if (isCompleted) await sealOnce(cache, plan, store);
+    const missing = isCompleted ? 0 : countOf(shards.filter(({ index }) => !store.isWhole(plan, index)));
+    return { ...outcome, computed: work.computed, missing, sealed: isCompleted };
   } finally {
     store.end(plan);
+  }
+}
+
+function countOf(shards: readonly ShardState[]): number {
+  return shards.reduce((sum, { from, to }) => sum + to - from, 0);
+}
+
+/** Of parts that see the last shard at the same time, each seals it the same way, and one may come late. */
+async function sealOnce(cache: string, plan: Plan, store: ComponentStore): Promise<void> {
+  try {
+    await store.seal(plan);
+  } catch (error) {
+    if ((await componentState(cache, plan)) !== 'sealed') throw error;
   }
 }
 
@@ -67,35 +97,65 @@ async function beginUnlessSealed(
   cache: string,
   plan: Plan,
   store: ComponentStore,
+  isPart: boolean,
 ): Promise<readonly ShardState[] | 'sealed'> {
   if ((await componentState(cache, plan)) === 'sealed') return 'sealed';
   try {
-    return await store.begin(cache, plan);
+    return await store.begin(cache, plan, isPart);
   } catch (error) {
     if ((await componentState(cache, plan)) === 'sealed') return 'sealed';
     throw error;
   }
 }
 
-async function produceShards(
-  { plan, open }: Pick<ComponentBuild, 'plan' | 'open'>,
-  missing: readonly ShardState[],
-  store: ComponentStore,
-  task: ProgressTask,
-  signal: AbortSignal,
-): Promise<void> {
-  const producer = await open();
-  try {
-    for (const { index, from, to } of missing) {
-      signal.throwIfAborted();
-      const shard = store.createShard(plan, index);
-      await producer.produce(from, to, shard, (records) => {
-        task.advance(records);
+/** Computes shards of a component, with its model loaded while there are any to compute. */
+class ShardWork {
+  /** Records computed so far. */
+  computed = 0;
+  readonly #build: ComponentBuild;
+  readonly #store: ComponentStore;
+  readonly #options: Pick<ComponentBuildOptions, 'progress' | 'signal'>;
+
+  constructor(
+    build: ComponentBuild,
+    store: ComponentStore,
+    options: Pick<ComponentBuildOptions, 'progress' | 'signal'>,
+  ) {
+    this.#build = build;
+    this.#store = store;
+    this.#options = options;
+  }
+
+  /** Computes those of the shards that are not there when their turn comes. */
+  async run(shards: readonly ShardState[]): Promise<void> {
+    const { plan, label, unit, open } = this.#build;
+    const { progress, signal } = this.#options;
+    const missing = shards.filter(({ index }) => !this.#store.isWhole(plan, index));
+    if (missing.length === 0) return;
+    using task = progress.start(label, { total: countOf(missing), unit });
+    const producer = await open();
+    try {
+      for (const { index, from, to } of missing) {
         signal.throwIfAborted();
-      });
-      await shard.finish();
+        if (this.#store.isWhole(plan, index)) continue;
+        await this.#produce(producer, { index, from, to }, task);
+      }
+    } finally {
+      producer.dispose();
     }
-  } finally {
-    producer.dispose();
+  }
+
+  async #produce(
+    producer: Producer,
+    { index, from, to }: Omit<ShardState, 'whole'>,
+    task: ProgressTask,
+  ): Promise<void> {
+    const shard = this.#store.createShard(this.#build.plan, index);
+    await producer.produce(from, to, shard, (records) => {
+      task.advance(records);
+      this.#options.signal.throwIfAborted();
+    });
+    await shard.finish();
+    this.computed += to - from;
   }
 }

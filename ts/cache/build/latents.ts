@@ -5,11 +5,9 @@ import { Vae } from '../../native/vae.ts';
 import type { DataScan } from '../data/scan.ts';
 import { loadPixels } from '../images.ts';
 import type { LatentsPlan } from '../plan/types.ts';
+import { IMAGES_PER_BATCH } from './batches.ts';
 import type { ComponentBuild } from './build-component.ts';
 import { runsOf } from './runs.ts';
-
-/** Images encoded together: a VAE's activations at 512² take 0.5 GB each, so few. */
-const IMAGES_PER_BATCH = 4;
 
 /** How latents are made: every view's picture through the VAE of `model`. */
 export function latentsBuild(engine: Engine, plan: LatentsPlan, scan: DataScan, model: string): ComponentBuild {

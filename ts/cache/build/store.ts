@@ -27,11 +27,14 @@ export interface ShardState {
 export interface ComponentStore {
   /**
    * Makes the component's folder, writes the plan, removes what a killed build left, and says which shards are there.
-   * Nobody else can build the component until {@link end}.
+   * Nobody else can build the component until {@link end}. A part of a build shares it with other parts: what they are
+   * writing is left alone, and a shard that one of them wrote first is kept.
    *
    * @throws PotstillError `ERR_CACHE_BUSY` while another build is at work on it
    */
-  begin(cache: string, plan: Plan): Promise<readonly ShardState[]>;
+  begin(cache: string, plan: Plan, isPart: boolean): Promise<readonly ShardState[]>;
+  /** Whether a shard of a component that was begun is there by now. */
+  isWhole(plan: Plan, index: number): boolean;
   /** Of a component that was begun. */
   createShard(plan: Plan, index: number): ShardWriter;
   /** Writes the seal over all shards. */

@@ -1,19 +1,23 @@
-import { join } from 'node:path';
 import type { Engine } from '../../native/engine.ts';
+import { openAdaptedUnet, type WeightedAdapter } from '../../native/lora.ts';
 import { openModel } from '../../native/model.ts';
 import { scope } from '../../native/scope.ts';
-import { Unet } from '../../native/unet.ts';
 import type { TeacherPlan } from '../plan/types.ts';
 import { CacheReader, type ReaderPlans } from '../reader.ts';
+import { ROWS_PER_BATCH } from './batches.ts';
 import type { ComponentBuild } from './build-component.ts';
 import { runsOf } from './runs.ts';
 
-/** Predictions of one forward. */
-const ROWS_PER_BATCH = 8;
+/** What a teacher is loaded from. */
+export interface TeacherFiles {
+  readonly model: string;
+  /** Laid into its weights, in order. */
+  readonly adapters: readonly WeightedAdapter[];
+}
 
 /**
- * How a teacher's predictions are made: for every sample and draw, the UNet of `model` at the cached latents (as they are
- * stored, rounding included), the draw's noise and timestep, and the cached text.
+ * How a teacher's predictions are made: for every sample and draw, the UNet of `model` with its adapters at the cached
+ * latents (as they are stored, rounding included), the draw's noise and timestep, and the cached text.
  *
  * @param shared the plans of the latents and the text, both sealed when the build is opened
  */
@@ -21,7 +25,7 @@ export function teacherBuild(
   engine: Engine,
   plan: TeacherPlan,
   shared: Omit<ReaderPlans, 'teachers'>,
-  model: string,
+  { model, adapters }: TeacherFiles,
 ): ComponentBuild {
   const sizeOf = (record: number): string => {
     const [view = -1] = plan.samples[Math.floor(record / plan.draws)] ?? [];
@@ -34,7 +38,7 @@ export function teacherBuild(
     open: async () => {
       const reader = await CacheReader.open(engine, { ...shared, teachers: [] });
       const { schedule } = await openModel(engine, model);
-      const unet = await Unet.open(engine, join(model, 'unet'));
+      const unet = await openAdaptedUnet(engine, model, adapters);
       return {
         produce: async (from, to, shard, advance) => {
           for (const run of runsOf({ from, to }, ROWS_PER_BATCH, sizeOf)) {

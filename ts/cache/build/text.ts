@@ -2,11 +2,9 @@ import type { Engine } from '../../native/engine.ts';
 import { scope } from '../../native/scope.ts';
 import { TextEncoder } from '../../native/text-encoder.ts';
 import type { TextPlan } from '../plan/types.ts';
+import { CAPTIONS_PER_BATCH } from './batches.ts';
 import type { ComponentBuild } from './build-component.ts';
 import { runsOf } from './runs.ts';
-
-/** Captions encoded together: enough to keep the matrix products large. */
-const CAPTIONS_PER_BATCH = 16;
 
 /** How text is made: every caption through the text encoders of `model`. */
 export function textBuild(engine: Engine, plan: TextPlan, model: string): ComponentBuild {

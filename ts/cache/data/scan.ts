@@ -1,7 +1,9 @@
+import { stat } from 'node:fs/promises';
 import { join } from 'node:path';
 import { inputError } from '../../errors.ts';
 import { type Progress, silentProgress } from '../../progress.ts';
 import { type CaptionLayout, readCaptions } from './captions.ts';
+import { type ShuffleOptions, shuffledCaptions } from './shuffle.ts';
 import { type Size, viewKey } from './view.ts';
 import { listImages } from './walk.ts';
 
@@ -10,8 +12,8 @@ export interface DataSource {
   /** Absolute path. */
   readonly images: string;
   readonly captions: CaptionLayout;
-  /** Size of the crops in pixels; multiples of 8, the VAE's factor. */
-  readonly size: Size;
+  /** Sizes of the crops in pixels, of which each image takes that of its shape; multiples of 8, the VAE's factor. */
+  readonly sizes: readonly Size[];
   /** Adds the mirrored view of every image. */
   readonly flip: boolean;
   readonly repeats: number;
@@ -19,6 +21,17 @@ export interface DataSource {
   readonly captionDropout: number;
   /** Whether its images are measured and never trained on. */
   readonly heldOut: boolean;
+  /** Orders that its captions' tags are trained in; as they are when left out. */
+  readonly shuffle?: (ShuffleOptions & { readonly seed: number }) | undefined;
+  /** Folder with a mask for every image, under the image's name ending in .png. */
+  readonly masks?: string | undefined;
+}
+
+/** What of an image counts: white is learned. */
+export interface Mask {
+  readonly path: string;
+  /** SHA-256 of the file, in hex. */
+  readonly digest: string;
 }
 
 /** A part of an image: what one latent record holds. */
@@ -44,6 +57,9 @@ export interface TrainingSample {
   readonly repeats: number;
   readonly captionDropout: number;
   readonly heldOut: boolean;
+  readonly mask?: Mask | undefined;
+  /** Index of the one in the list that it is another order of the caption of; it takes that one's place now and then. */
+  readonly variantOf?: number | undefined;
 }
 
 /** The data of a recipe, without duplicates and in an order that depends on content only, not on names or places. */
@@ -64,13 +80,16 @@ export interface DataScan {
 export interface InspectedImage {
   /** SHA-256 of the file, in hex. */
   readonly digest: string;
-  /** Offsets of the centre crop of the wanted size, in the image scaled to cover it. */
+  /** That of the wanted sizes whose shape is nearest to the image's. */
+  readonly width: number;
+  readonly height: number;
+  /** Offsets of the centre crop of that size, in the image scaled to cover it. */
   readonly left: number;
   readonly top: number;
 }
 
 /** Reads and decodes an image file once, so that what cannot be read is found before anything is built. */
-export type InspectImage = (path: string, size: Size) => Promise<InspectedImage>;
+export type InspectImage = (path: string, sizes: readonly Size[]) => Promise<InspectedImage>;
 
 /** Images decoded at a time: enough to keep a disk and some cores busy while few pictures are held. */
 const CONCURRENCY = 4;
@@ -80,6 +99,8 @@ interface Found extends PlannedView {
   readonly caption: string;
   readonly source: DataSource;
   readonly sourceIndex: number;
+  readonly mask: Mask | undefined;
+  readonly variantOf: number | undefined;
 }
 
 /**
@@ -95,7 +116,7 @@ export async function scanData(
   const files = new Map<string, string>();
   const found: Found[] = [];
   for (const [sourceIndex, source] of sources.entries()) {
-    checkSize(source);
+    for (const size of source.sizes) checkSize(source, size);
     const images = await listImages(source.images);
     const captions = await readCaptions(source.images, images, source.captions);
     using task = (options.progress ?? silentProgress).start(`reading ${source.images}`, {
@@ -105,19 +126,60 @@ export async function scanData(
     const inspected = await inParallel(images, CONCURRENCY, async (image) => {
       options.signal?.throwIfAborted();
       const path = join(source.images, image);
-      const result = await inspect(path, source.size);
+      const result = await inspect(path, source.sizes);
+      const mask = source.masks === undefined ? undefined : await findMask(source.masks, image, result, inspect);
       task.advance();
-      return { path, ...result };
+      return { path, mask, ...result };
     });
-    for (const [index, { path, digest, left, top }] of inspected.entries()) {
+    for (const [index, { path, digest, mask, left, top, width, height }] of inspected.entries()) {
       if (!files.has(digest)) files.set(digest, path);
+      const caption = captions[index] ?? '';
+      const { shuffle } = source;
+      const orders = shuffle === undefined ? [caption] : shuffledCaptions(caption, shuffle, shuffle.seed);
       for (const flipped of source.flip ? [false, true] : [false]) {
-        const view = viewKey({ ...source.size, left, top, flipped });
-        found.push({ image: digest, view, size: source.size, caption: captions[index] ?? '', source, sourceIndex });
+        const size = { width, height };
+        const shown = {
+          image: digest,
+          view: viewKey({ ...size, left, top, flipped }),
+          size,
+          source,
+          sourceIndex,
+          mask,
+        };
+        const first = found.length;
+        for (const [order, text] of orders.entries()) {
+          found.push({ ...shown, caption: text, variantOf: order === 0 ? undefined : first });
+        }
       }
     }
   }
   return arrange(found, files);
+}
+
+/**
+ * The mask of an image.
+ *
+ * @throws PotstillError `ERR_DATA_MASK` when there is none, or one of another shape than the image
+ */
+async function findMask(
+  folder: string,
+  image: string,
+  { width, height, left, top }: InspectedImage,
+  inspect: InspectImage,
+): Promise<Mask> {
+  const path = join(folder, image.replace(/\.[^./]*$/, '.png'));
+  if ((await stat(path).catch(() => undefined))?.isFile() !== true) {
+    throw inputError('ERR_DATA_MASK', `${image} has no mask: there is no ${path}`, {
+      where: folder,
+      remedy: 'Draw one (white is learned, black is not), or leave data[].masks out.',
+    });
+  }
+  const mask = await inspect(path, [{ width, height }]);
+  if (mask.left === left && mask.top === top) return { path, digest: mask.digest };
+  throw inputError('ERR_DATA_MASK', `has another shape than its image ${image}`, {
+    where: path,
+    remedy: 'Draw it over the image, in the same number of pixels.',
+  });
 }
 
 function arrange(found: readonly Found[], files: ReadonlyMap<string, string>): DataScan {
@@ -146,12 +208,14 @@ function arrange(found: readonly Found[], files: ReadonlyMap<string, string>): D
     views: views.map(({ image, view }) => ({ image, view })),
     captions,
     samples,
-    training: found.map(({ source: { repeats, captionDropout, heldOut }, sourceIndex }, index) => ({
+    training: found.map(({ source: { repeats, captionDropout, heldOut }, sourceIndex, mask, variantOf }, index) => ({
       sample: sampleIndex.get(pairKey(pairs[index] ?? { view: 0, caption: 0 })) ?? 0,
       source: sourceIndex,
       repeats,
       captionDropout,
       heldOut,
+      ...(mask === undefined ? {} : { mask }),
+      ...(variantOf === undefined ? {} : { variantOf }),
     })),
     files,
   };
@@ -160,7 +224,7 @@ function arrange(found: readonly Found[], files: ReadonlyMap<string, string>): D
 /** Pixels per latent: the VAEs of both model families halve three times. */
 const VAE_FACTOR = 8;
 
-function checkSize({ size: { width, height }, images }: DataSource): void {
+function checkSize({ images }: DataSource, { width, height }: Size): void {
   if (width % VAE_FACTOR === 0 && height % VAE_FACTOR === 0 && width > 0 && height > 0) return;
   throw inputError('ERR_DATA_SIZE', `${width}×${height} is not a size in multiples of ${VAE_FACTOR} pixels`, {
     where: images,

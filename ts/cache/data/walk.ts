@@ -1,9 +1,7 @@
 import { readdir, stat } from 'node:fs/promises';
 import { join } from 'node:path';
 import { inputError } from '../../errors.ts';
-
-/** File name endings of the formats that the decoder reads. */
-const IMAGE_ENDINGS = ['.png', '.jpg', '.jpeg', '.webp'] as const;
+import { IMAGE_ENDINGS, isImageName } from './image-names.ts';
 
 /** Depth of folders below an image folder: nobody sorts pictures deeper, and a cycle of mounts ends here. */
 const MAX_DEPTH = 16;
@@ -49,16 +47,6 @@ async function collect(root: string, below: string, depth: number, images: strin
     if (entry.name.startsWith('.')) continue;
     const relative = below === '' ? entry.name : `${below}/${entry.name}`;
     if (entry.isDirectory()) await collect(root, relative, depth + 1, images);
-    else if (isImage(entry.name) && (entry.isFile() || entry.isSymbolicLink())) images.push(relative);
+    else if (isImageName(entry.name) && (entry.isFile() || entry.isSymbolicLink())) images.push(relative);
   }
-}
-
-function isImage(name: string): boolean {
-  const lower = name.toLowerCase();
-  return IMAGE_ENDINGS.some((ending) => lower.endsWith(ending));
-}
-
-/** What the files layout calls an image: its path in the folder of images without the ending. */
-export function imageIdOf(path: string): string {
-  return path.replace(/\.[^./]*$/, '');
 }

@@ -42,6 +42,8 @@ export interface UnetFacts {
   readonly schedule: TeacherPlan['schedule'];
   /** Whether it is conditioned on sizes, as SDXL is. */
   readonly timeIds: boolean;
+  /** Laid over its weights, in order. */
+  readonly adapters: TeacherPlan['adapters'];
 }
 
 /** What a recipe says of draws. */
@@ -89,10 +91,10 @@ export interface SharedPlans {
   readonly text: TextPlan;
 }
 
-/** The plan of one teacher's predictions for all samples. */
+/** The plan of one teacher's predictions for the scan's samples. */
 export function planTeacher(
   id: string,
-  scan: DataScan,
+  scan: Pick<DataScan, 'samples' | 'views'>,
   shared: SharedPlans,
   unet: UnetFacts,
   fields: readonly PredictionField[],
@@ -109,7 +111,7 @@ export function planTeacher(
     unet: unet.digest,
     prediction: unet.prediction,
     schedule: unet.schedule,
-    adapters: [],
+    adapters: unet.adapters,
     storage: 'f32',
     fields,
     unconditional: 'empty',

@@ -86,6 +86,7 @@ export interface TeacherPlan extends PlanHead<'teacher'> {
   readonly prediction: 'epsilon' | 'v' | 'x0' | 'flow';
   /** The noise schedule: its length, and ᾱ of every timestep as little-endian f32 in hex. */
   readonly schedule: { readonly timesteps: number; readonly alphasCumprod: string };
+  /** Laid over the weights, in order: digest of the file (of a folder, of its files' digests by name) and strength. */
   readonly adapters: readonly { readonly file: string; readonly scale: number }[];
   /** How the weights are held while they predict. */
   readonly storage: 'f32';

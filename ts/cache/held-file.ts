@@ -1,0 +1,40 @@
+import { closeSync, openSync, readSync } from 'node:fs';
+
+/**
+ * Reads ranges of files for the WASM module, which cannot wait, so at once. One file is held open, for ranges of a file follow
+ * one another.
+ */
+export class HeldFile implements Disposable {
+  #open: { readonly path: string; readonly descriptor: number } | undefined;
+
+  /**
+   * `length` bytes from `offset` on, or fewer where the file ends before.
+   *
+   * @param allow called with the path before a file is opened; what it throws keeps it from that
+   */
+  read(path: string, offset: number, length: number, allow: (path: string) => void = () => {}): Uint8Array {
+    const buffer = new Uint8Array(length);
+    const descriptor = this.#descriptor(path, allow);
+    let filled = 0;
+    while (filled < length) {
+      const count = readSync(descriptor, buffer, filled, length - filled, offset + filled);
+      if (count === 0) break;
+      filled += count;
+    }
+    return buffer.subarray(0, filled);
+  }
+
+  [Symbol.dispose](): void {
+    if (this.#open !== undefined) closeSync(this.#open.descriptor);
+    this.#open = undefined;
+  }
+
+  #descriptor(path: string, allow: (path: string) => void): number {
+    if (this.#open?.path === path) return this.#open.descriptor;
+    this[Symbol.dispose]();
+    allow(path);
+    const descriptor = openSync(path, 'r');
+    this.#open = { path, descriptor };
+    return descriptor;
+  }
+}
