@@ -1,5 +1,8 @@
-/** Full-size UNets by the names of `--arch`: diffusers' configurations, with its defaults left out. */
-export const ARCHITECTURES = {
+/** A full-size model, by the name of `--arch`. */
+export type Architecture = 'sd15' | 'sdxl';
+
+/** Full-size UNets: diffusers' configurations, with its defaults left out. */
+export const UNETS = {
   sd15: {
     _class_name: 'UNet2DConditionModel',
     sample_size: 64,
@@ -29,7 +32,50 @@ export const ARCHITECTURES = {
     addition_time_embed_dim: 256,
     projection_class_embeddings_input_dim: 2816,
   },
+} as const satisfies Record<Architecture, object>;
+
+/** The VAE of SD1.5 (SDXL's has the same layers and another scaling factor): diffusers' configuration. */
+export const VAE = {
+  _class_name: 'AutoencoderKL',
+  in_channels: 3,
+  out_channels: 3,
+  latent_channels: 4,
+  block_out_channels: [128, 256, 512, 512],
+  down_block_types: ['DownEncoderBlock2D', 'DownEncoderBlock2D', 'DownEncoderBlock2D', 'DownEncoderBlock2D'],
+  up_block_types: ['UpDecoderBlock2D', 'UpDecoderBlock2D', 'UpDecoderBlock2D', 'UpDecoderBlock2D'],
+  layers_per_block: 2,
+  scaling_factor: 0.18215,
 } as const;
 
-/** A full-size UNet. */
-export type Architecture = keyof typeof ARCHITECTURES;
+/** CLIP ViT-L/14's text encoder: transformers' configuration. */
+const CLIP_L = {
+  model_type: 'clip_text_model',
+  architectures: ['CLIPTextModel'],
+  vocab_size: 49_408,
+  hidden_size: 768,
+  intermediate_size: 3072,
+  num_hidden_layers: 12,
+  num_attention_heads: 12,
+  max_position_embeddings: 77,
+  hidden_act: 'quick_gelu',
+  projection_dim: 768,
+  eos_token_id: 49_407,
+} as const;
+
+/** OpenCLIP ViT-bigG/14's. */
+const CLIP_G = {
+  ...CLIP_L,
+  architectures: ['CLIPTextModelWithProjection'],
+  hidden_size: 1280,
+  intermediate_size: 5120,
+  num_hidden_layers: 32,
+  num_attention_heads: 20,
+  hidden_act: 'gelu',
+  projection_dim: 1280,
+} as const;
+
+/** Text encoders, first to last. */
+export const TEXT_ENCODERS = { sd15: [CLIP_L], sdxl: [CLIP_L, CLIP_G] } as const satisfies Record<
+  Architecture,
+  readonly object[]
+>;

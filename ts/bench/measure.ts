@@ -7,6 +7,8 @@ export interface Iterations {
   readonly warmUp?: number;
   /** Time every operation as well. The iterations that count are not those that are profiled: one more is run. */
   readonly profile?: boolean;
+  /** The kernels that it uses; the engine's for f32 unless given. */
+  readonly kernels?: string;
   readonly signal?: AbortSignal | undefined;
 }
 
@@ -36,7 +38,7 @@ export function peakBytes(): number {
  * @param run runs it once and gives its seconds
  */
 export async function measure(engine: Engine, run: () => Promise<number>, options: Iterations): Promise<Measurement> {
-  const { iterations, warmUp = 1, profile = false, signal } = options;
+  const { iterations, warmUp = 1, profile = false, kernels = engine.kernelClass, signal } = options;
   for (let i = 0; i < warmUp; i += 1) await run();
   const seconds: number[] = [];
   while (seconds.length < iterations) {
@@ -52,7 +54,7 @@ export async function measure(engine: Engine, run: () => Promise<number>, option
     peakBytes: peak,
     flops: operations.reduce((sum, { flops }) => sum + flops, 0),
     threads: engine.threads,
-    kernels: engine.kernelClass,
+    kernels,
     ...(profile ? { profile: operations } : {}),
   };
 }

@@ -5,7 +5,7 @@ import { formatBytes } from './format.ts';
 const SHOWN = 25;
 
 /** Seconds with three significant digits. */
-function time(seconds: number): string {
+export function time(seconds: number): string {
   return seconds < 1 ? `${(seconds * 1000).toPrecision(3)} ms` : `${seconds.toPrecision(3)} s`;
 }
 

@@ -1,10 +1,13 @@
 import { type Command, Option } from 'commander';
 import type { Architecture } from '../bench/index.ts';
+import type { DeviceName } from '../device.ts';
 import { inputError } from '../errors.ts';
+import type { Precision } from '../native/index.ts';
 import { describeMeasurement } from './bench-output.ts';
 import type { Context } from './command.ts';
+import { deviceOption, openEngine } from './device.ts';
+import { dtypeOption, kernelsOf, noteEmulation } from './dtype-option.ts';
 import { parseCount } from './parse.ts';
-import { requireBuiltDevice } from './sampling-options.ts';
 
 interface UnetOptions {
   readonly arch: Architecture;
@@ -15,8 +18,8 @@ interface UnetOptions {
   readonly iterations: number;
   readonly threads?: number;
   readonly profile?: boolean;
-  readonly dtype?: string;
-  readonly device?: string;
+  readonly dtype: Precision;
+  readonly device: DeviceName;
 }
 
 /** Sides of pictures: latents are an eighth, and the UNet halves them three times at most. */
@@ -38,11 +41,10 @@ export function configureUnet(command: Command, context: Context): void {
     .option('--iterations <n>', 'how often, after one that does not count', parseCount, 3)
     .option('--threads <n>', 'threads to compute with (default: all)', parseCount)
     .option('--profile', 'where the time goes, operation by operation, in one more iteration')
-    .addOption(new Option('--dtype <type>').hideHelp())
-    .addOption(new Option('--device <name>').hideHelp())
+    .addOption(dtypeOption())
+    .addOption(deviceOption())
     .action(async (options: UnetOptions) => {
-      const { arch, size, batch, mode, recompute = false, iterations, threads, profile = false } = options;
-      requireBuiltDevice(options);
+      const { arch, size, batch, mode, recompute = false, dtype, iterations, profile = false } = options;
       if (size % SIDES !== 0) {
         throw inputError('ERR_USAGE', `${size} is no multiple of ${SIDES}`, {
           where: '--size',
@@ -55,13 +57,22 @@ export function configureUnet(command: Command, context: Context): void {
           remedy: 'Give --mode full or lora as well.',
         });
       }
-      const { loadEngine } = await import('../native/index.ts');
-      const { ARCHITECTURES, measure, requireUnetMemory, UnetBenchmark } = await import('../bench/index.ts');
-      const workload = { size, batch, mode, recompute };
-      await requireUnetMemory(arch, workload);
-      const engine = await loadEngine({ threads });
-      const unet = await UnetBenchmark.create(engine, ARCHITECTURES[arch], workload);
-      const result = await measure(engine, () => unet.run(), { iterations, profile, signal: context.signal });
-      context.result(result, () => describeMeasurement(`${arch} ${size}x${size}, batch ${batch}, ${mode}`, result));
+      if (dtype === 'bf16' && mode === 'full') {
+        throw inputError('ERR_USAGE', 'weights are trained in f32; in bf16 they are frozen', {
+          where: '--dtype bf16',
+          remedy: 'Give --mode forward or lora, or --dtype f32.',
+        });
+      }
+      const { UNETS, measure, requireUnetMemory, UnetBenchmark } = await import('../bench/index.ts');
+      const workload = { size, batch, mode, dtype, recompute };
+      const engine = await openEngine(options, context);
+      await requireUnetMemory(arch, workload, { device: engine.device });
+      const unet = await UnetBenchmark.create(engine, UNETS[arch], workload);
+      noteEmulation(engine, dtype, context.progress);
+      const kernels = kernelsOf(engine, dtype);
+      const result = await measure(engine, () => unet.run(), { iterations, profile, kernels, signal: context.signal });
+      context.result(result, () =>
+        describeMeasurement(`${arch} ${size}x${size}, batch ${batch}, ${mode}, ${dtype}`, result),
+      );
     });
 }

@@ -1,7 +1,9 @@
 import { type Command, Option } from 'commander';
+import type { RecomputeOptions } from '../cache/index.ts';
+import { inputError } from '../errors.ts';
+import { serveVerifyPage } from './cache-verify-serve.ts';
 import type { Context } from './command.ts';
-import { notBuilt } from './not-built.ts';
-import { parseInteger } from './parse.ts';
+import { collect, parseCount, parseInteger } from './parse.ts';
 import { formatReport } from './verification.ts';
 
 interface VerifyOptions {
@@ -9,43 +11,69 @@ interface VerifyOptions {
   readonly images?: string;
   readonly baseSeed?: number;
   readonly nameVersion?: string;
-  readonly recompute?: string;
-  readonly model?: string;
+  readonly recompute?: number;
+  readonly model: readonly string[];
+  readonly nonce?: string;
   readonly serve?: boolean;
 }
 
 /** `potstill cache verify PATH` */
 export function configureVerify(command: Command, context: Context): void {
   command
-    .argument('<path>', "a cache's folder")
+    .argument('[path]', "a cache's folder")
     .description(
-      'Checks that a cache is what its plans and seals say; reads nothing but the cache. Exits with 1 if not.',
+      'Checks that a cache is what its plans and seals say, and, with --recompute, what the weights give. Exits with 1 if not.',
     )
     .addOption(
-      new Option('--backend <name>', 'what verifies; the report is the same to the byte')
+      new Option('--backend <name>', 'what verifies; the report is the same to the byte (of --recompute: the verdict)')
         .choices(['auto', 'native', 'wasm'])
         .default('auto'),
     )
-    .option('--images <folder>', 'files layout: the images, so that seeds are made anew and missing files found')
+    .option('--recompute <n>', 'computes n entries of every component again, drawn at random', parseCount)
+    .option('--model <path>', 'a model that the cache was made with; may be repeated', collect, [])
+    .option('--nonce <text>', 'draws the entries that another verification drew; its report shows the nonce')
+    .option(
+      '--images <folder>',
+      'the images: with --recompute for latents; files layout: so that seeds are made anew and missing files found',
+    )
     .option('--base-seed <seed>', 'files layout: what the seeds were made with; 42 when left out', parseInteger)
     .option('--name-version <text>', "files layout: version in the files' names; 1 when left out")
-    .addOption(new Option('--recompute <n>').hideHelp())
-    .addOption(new Option('--model <folder>').hideHelp())
-    .addOption(new Option('--serve').hideHelp())
+    .option('--serve', 'serves a page to this machine that verifies caches in the browser: PATH, if given, or any')
     .action(
       async (
-        path: string,
-        { backend, recompute, model, serve, images: folder, baseSeed, nameVersion: version }: VerifyOptions,
+        path: string | undefined,
+        { backend, recompute: entries, model: models, nonce, serve, ...named }: VerifyOptions,
       ) => {
-        if (recompute !== undefined) throw notBuilt('--recompute');
-        if (model !== undefined) throw notBuilt('--model');
-        if (serve === true) throw notBuilt('--serve');
+        const { images: folder, baseSeed, nameVersion: version } = named;
+        if (serve === true) return serveVerifyPage(path, command, context);
+        if (path === undefined) {
+          throw inputError('ERR_USAGE', "missing required argument 'path'", { remedy: "Name the cache's folder." });
+        }
         const { verifyCache } = await import('../cache/index.ts');
         const images = folder === undefined ? undefined : { folder, baseSeed, version };
+        const recompute = recomputation({ entries, models, nonce });
         const { progress, signal } = context;
-        const { report } = await verifyCache(path, { backend, images, progress, signal });
+        const { report } = await verifyCache(path, { backend, images, recompute, progress, signal });
         context.result(report, () => formatReport(path, report));
         if (report.verdict !== 'ok') context.failCheck();
       },
     );
+}
+
+/** The options of a recomputation belong together. */
+function recomputation({
+  entries,
+  models,
+  nonce,
+}: Omit<RecomputeOptions, 'entries'> & { readonly entries: number | undefined }): RecomputeOptions | undefined {
+  const refuse = (where: string, what: string, remedy: string): never => {
+    throw inputError('ERR_USAGE', what, { where, remedy });
+  };
+  if (entries !== undefined) {
+    if (models.length > 0) return { entries, models, nonce };
+    refuse('--recompute', 'there is nothing to compute with', 'Give the models that the cache was made with: --model.');
+  }
+  if (models.length > 0) refuse('--model', 'nothing is computed', 'Say how many entries: --recompute N.');
+  if (nonce !== undefined) refuse('--nonce', 'nothing is drawn', 'Give --recompute N and --model PATH as well.');
+  return undefined;
 }

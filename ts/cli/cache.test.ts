@@ -71,7 +71,7 @@ describe('potstill cache build', () => {
 
   it.each([
     ['a part that does not exist', ['--only', 'third'], 2, 'the recipe has no teacher "third"'],
-    ['what is not built', ['--shard', '1/4'], 2, '--shard is not built yet'],
+    ['what is not built', ['--pairs'], 2, '--pairs is not built yet'],
     ['an unknown key', ['--set', 'cache.folder=x'], 2, 'folder'],
     ['a missing model', ['--set', 'teachers[0].model=nowhere', '--set', 'cache.dir=none'], 2, 'nowhere'],
     ['missing pictures', ['--set', 'data[0].images=nowhere', '--set', 'cache.dir=none'], 2, 'no such folder of images'],
@@ -111,6 +111,20 @@ describe('potstill cache verify', () => {
     expect(JSON.parse(native.stdout)).toMatchObject({ format: 'potstill-verification', level: 2, verdict: 'ok' });
   });
 
+  it('computes entries again and says what that proves', async () => {
+    const words = ['--recompute', '3', '--model', at('base'), '--model', at('first'), '--images', at('pictures')];
+    for (const backend of ['native', 'wasm']) {
+      const { code, stdout } = await cache('verify', at('cache'), ...words, '--nonce', 'mine', '--backend', backend);
+      expect(stdout).toContain('ok (structure, determinism and recomputation)');
+      expect(stdout).toContain('computed again, drawn by the nonce mine:\n  latents: 3 of 6, all right');
+      expect(stdout).toMatch(
+        /teachers\/first: 3 of 144, all right .*: at most 1\d\d \(\d+\.\d %\) can be wrong, with 99 %/,
+      );
+      expect(stdout).toContain('teachers/second: not computed again: none of the models given made it');
+      expect(code).toBe(0);
+    }
+  });
+
   it('exits with 1 for a damaged cache and names the place', async () => {
     cpSync(at('cache'), at('damaged'), { recursive: true });
     const file = at('damaged/text/shard-00000.safetensors');
@@ -129,7 +143,19 @@ describe('potstill cache verify', () => {
   it.each([
     ['a folder that is no cache', () => [at('pictures')], 'there is no cache here'],
     ['a path that is not there', () => [at('nowhere')], 'no such folder'],
-    ['recomputation, which is not built', () => [at('cache'), '--recompute', '8'], '--recompute is not built yet'],
+    ['recomputation without a model', () => [at('cache'), '--recompute', '8'], 'there is nothing to compute with'],
+    ['a model without a number', () => [at('cache'), '--model', at('base')], 'Say how many entries'],
+    ['a nonce alone', () => [at('cache'), '--nonce', 'x'], 'nothing is drawn'],
+    [
+      'a nonce that is none',
+      () => [at('cache'), '--recompute', '1', '--model', at('first'), '--nonce', 'a b'],
+      '"a b" is no nonce',
+    ],
+    [
+      "a model that is not the cache's",
+      () => [at('cache'), '--recompute', '1', '--model', at('pictures')],
+      'is not a diffusers model',
+    ],
     ['a folder that is no cache, in WASM', () => [at('pictures'), '--backend', 'wasm'], 'there is no cache here'],
     ['an unknown backend', () => [at('cache'), '--backend', 'cuda'], 'cuda'],
     ['images that are not there', () => [at('cache'), '--images', at('nowhere')], 'no such folder of images'],
@@ -316,8 +342,55 @@ describe('potstill cache export', () => {
   });
 });
 
-it.each(['seal', 'gc'])('potstill cache %s says that it is not built', async (name) => {
-  const { code, stderr } = await cache(name, 'somewhere');
-  expect(code).toBe(2);
-  expect(stderr).toContain(`potstill cache ${name} is not built yet`);
+describe('potstill cache gc', () => {
+  it('says what nothing refers to, and removes it when told to', async () => {
+    cpSync(at('cache'), at('littered'), { recursive: true });
+    writeFileSync(at('littered/text/.potstill-a1.tmp'), 'half');
+    writeFileSync(at('littered/teachers/first/shard-00099.safetensors'), 'of nothing');
+    writeFileSync(at('littered/teachers/first/notes.txt'), 'mine');
+    const files = (): string[] => readdirSync(at('littered'), { recursive: true }).map(String).sort();
+    const before = files();
+    const looked = await cache('gc', at('littered'));
+    expect(looked.code, looked.stderr).toBe(0);
+    expect(looked.stdout).toContain('2 files, 14 B to remove');
+    expect(looked.stdout).toContain('text/.potstill-a1.tmp  4 B  a killed build or export left it half written');
+    expect(looked.stdout).toContain('do: run it again with --remove');
+    expect(files()).toEqual(before);
+    const removed = await cache('gc', at('littered'), '--remove', '--json');
+    expect(JSON.parse(removed.stdout)).toMatchObject({ ok: true, removed: true, bytes: 14, busy: [], unjudged: [] });
+    expect(files()).toEqual(
+      before.filter((file) => !file.endsWith('.tmp') && !file.endsWith('shard-00099.safetensors')),
+    );
+    expect((await cache('gc', at('littered'))).stdout).toContain('nothing to remove');
+    expect((await cache('verify', at('littered'))).code).toBe(0);
+  });
+
+  it('removes teachers that no recipe reads', async () => {
+    cpSync(at('cache'), at('fewer'), { recursive: true });
+    const fewer = at('fewer.json');
+    const recipe = JSON.parse(readFileSync(project.recipeFile, 'utf8'));
+    writeFileSync(
+      fewer,
+      JSON.stringify({ ...recipe, teachers: recipe.teachers.slice(1), cache: { dir: at('fewer') } }),
+    );
+    const { code, stdout } = await cache('gc', at('fewer'), '--recipe', fewer, '--remove', '--json');
+    expect(code).toBe(0);
+    const { garbage } = JSON.parse(stdout);
+    expect(garbage.map(({ path }: { path: string }) => path)).toEqual([
+      'teachers/first/plan.json',
+      'teachers/first/seal.json',
+      'teachers/first/shard-00000.safetensors',
+      'teachers/first/shard-00001.safetensors',
+    ]);
+    expect(readdirSync(at('fewer/teachers'))).toEqual(['second']);
+    const elsewhere = await cache('gc', at('cache'), '--recipe', fewer);
+    expect(elsewhere.stderr).toContain('has its cache in another folder');
+    expect(elsewhere.code).toBe(2);
+  });
+
+  it('exits with 2 for what is no cache', async () => {
+    const { code, stderr } = await cache('gc', at('pictures'), '--remove');
+    expect(stderr).toContain('there is no cache here');
+    expect(code).toBe(2);
+  });
 });

@@ -11,6 +11,10 @@ export interface Context {
   readonly progress: Progress;
   /** Aborted by Ctrl-C and SIGTERM, with an `interruptedError()` as its reason. Long work passes it down. */
   readonly signal: AbortSignal;
+  /**
+   * Calls back with each key that is pressed in the terminal, until what it returns is called; without a terminal never.
+   */
+  keys(onKey: (key: string) => void): () => void;
   /** Prints the command's result to stdout: the document with `--json`, else the text. Called once. */
   result(document: unknown, text: () => string): void;
   /** Ends the command with exit code 1 after its result was printed: a check failed (verification, estimate). */

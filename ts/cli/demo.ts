@@ -1,6 +1,8 @@
 import type { Command } from 'commander';
 import type { DemoResult } from '../demo/index.ts';
+import type { DeviceName } from '../device.ts';
 import type { Context } from './command.ts';
+import { recipeDeviceOption, withDevice } from './device.ts';
 import { formatSeconds } from './format.ts';
 import { parseCount } from './parse.ts';
 import { requireOutFolder } from './paths.ts';
@@ -10,6 +12,7 @@ interface DemoArguments {
   readonly out: string;
   readonly long?: boolean;
   readonly prompts?: number;
+  readonly device?: DeviceName;
   readonly set: readonly string[];
 }
 
@@ -19,12 +22,20 @@ export function configure(command: Command, context: Context): void {
     .option('--out <folder>', 'where everything goes; an earlier demo there is replaced', 'runs/demo')
     .option('--long', 'the longer recipe of the same method: about ten minutes instead of two')
     .option('--prompts <n>', 'prompts of either kind that the distance is measured over (default: 16)', parseCount)
+    .addOption(recipeDeviceOption())
     .addOption(setOption())
-    .action(async ({ out, long = false, prompts, set }: DemoArguments) => {
+    .action(async ({ out, long = false, prompts, device, set }: DemoArguments) => {
       await requireOutFolder(out);
       const { runDemo } = await import('../demo/index.ts');
       const { progress, signal } = context;
-      const result = await runDemo({ out, long, set, ...(prompts === undefined ? {} : { prompts }), progress, signal });
+      const result = await runDemo({
+        out,
+        long,
+        set: withDevice(set, device),
+        ...(prompts === undefined ? {} : { prompts }),
+        progress,
+        signal,
+      });
       context.result(result, () => describe(result));
     });
 }

@@ -22,7 +22,7 @@ export function configureBackMerge(command: Command, context: Context): void {
     .action(async (paths: readonly string[], { out, rank, energy, ...format }: BackMergeOptions) => {
       const { backMergeAdapters } = await import('../adapter/index.ts');
       const summands = paths.map(parseAdapter).map(({ file: path, weight }) => ({ path, weight }));
-      const layers = await backMergeAdapters(summands, out, { rank, energy }, format);
+      const layers = await backMergeAdapters(summands, out, { rank, energy }, format, context.signal);
       context.result({ out, summands, layers }, () => describeLost(out, layers));
     });
 }

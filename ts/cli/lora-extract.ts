@@ -36,7 +36,7 @@ export function configureExtract(command: Command, context: Context): void {
       const { requireModelMemory } = await import('../machine/index.ts');
       await requireModelMemory(Object.entries(models).map(([what, model]) => ({ model, part: 'unet' as const, what })));
       const { extractAdapter } = await import('../adapter/index.ts');
-      const { layers, leftOut } = await extractAdapter(models, out, { rank, energy }, format);
+      const { layers, leftOut } = await extractAdapter(models, out, { rank, energy }, format, context.signal);
       context.result({ out, layers, leftOut }, () =>
         [
           describeLost(out, layers),

@@ -27,7 +27,7 @@ export function configureResize(command: Command, context: Context): void {
         });
       }
       const { resizeAdapter } = await import('../adapter/index.ts');
-      const layers = await resizeAdapter(path, out, { rank, energy }, format);
+      const layers = await resizeAdapter(path, out, { rank, energy }, format, context.signal);
       context.result({ out, layers }, () => describeLost(out, layers));
     });
 }

@@ -106,3 +106,63 @@ test('what is no model is refused in words', async () => {
     expect(code).toBe(2);
   }
 });
+
+test('matrices in fewer bits: what was done is told, and every command reads the result', async () => {
+  const errors = { nf4: 0, int8: 0, fp8: 0 };
+  for (const [format, out] of [
+    ['nf4', 'nf4'],
+    ['int8', 'int8'],
+    ['fp8', 'fp8.safetensors'],
+  ] as const) {
+    const words = ['model', 'quantize', at('model'), '--format', format, '--out', at(out), '--allow', 'tokenizer'];
+    const { code, out: text, err } = await potstill(...words, '--json');
+    expect(code, err).toBe(0);
+    const [part] = (JSON.parse(text) as { quantized: { component: string; error: number; worstError: number }[] })
+      .quantized;
+    expect(part).toMatchObject({ component: 'unet' });
+    errors[format] = part?.error ?? 0;
+    const report = await inspect(at(out));
+    expect(report.sound).toBe(true);
+    expect(report.components[0]?.quantized.tensors).toBeGreaterThan(0);
+    expect(Object.keys(report.components[0]?.dtypes ?? {})).toContain(
+      { nf4: 'NF4', int8: 'INT8', fp8: 'F8_E4M3 scaled' }[format],
+    );
+    const probe = ['probe', 'unet', '--model', at(out), '--in', at('in.safetensors'), '--out', at(`${out}.out`)];
+    expect((await potstill(...probe)).code).toBe(0);
+    expect(await same(`${out}.out`, 'model.out')).toBe(false);
+    const atOnce = ['probe', 'unet', '--model', at('model'), '--in', at('in.safetensors'), '--quantize', format];
+    expect((await potstill(...atOnce, '--out', at('at-once.out'))).code).toBe(0);
+    expect(await same('at-once.out', `${out}.out`)).toBe(true);
+  }
+  expect(errors.int8).toBeLessThan(errors.fp8);
+  expect(errors.fp8).toBeLessThan(errors.nf4);
+  expect(errors.nf4).toBeLessThan(0.12);
+  const again = await potstill('model', 'quantize', at('nf4'), '--format', 'int8', '--out', at('again'));
+  expect([again.code, again.err]).toEqual([2, expect.stringContaining('is quantized already')]);
+  const file = await potstill(
+    'model',
+    'quantize',
+    at('model'),
+    '--format',
+    'nf4',
+    '--out',
+    at('x'),
+    '--components',
+    'vae',
+  );
+  expect([file.code, file.err]).toEqual([2, expect.stringContaining('text_encoder')]);
+});
+
+test('quantized weights are not trained', async () => {
+  const unet = ['probe', 'unet', '--model', at('nf4'), '--in', at('target.safetensors'), '--out', at('grads')];
+  const tensor = (shape: readonly number[]): Tensor =>
+    noise(engine, { generator: 'philox', seeds: [3n], shape }).reshape(shape);
+  await writeTensors(at('target.safetensors'), {
+    sample: tensor([1, 4, 8, 8]),
+    target: tensor([1, 4, 8, 8]),
+    encoder_hidden_states: tensor([1, 77, 32]),
+    timestep: Tensor.fromArray(engine, [3], [1]),
+  });
+  const { code, err } = await potstill(...unet, '--backward');
+  expect([code, err]).toEqual([2, expect.stringContaining('is quantized and cannot be trained')]);
+});

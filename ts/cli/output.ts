@@ -1,6 +1,8 @@
 import type { Progress } from '../progress.ts';
 import type { Context } from './command.ts';
 import { exitCodeOf } from './failure.ts';
+import { isInForeground } from './foreground.ts';
+import { listenToKeys } from './keys.ts';
 
 /** The context of one command line, and what it has come to. */
 export class Output implements Context {
@@ -19,6 +21,17 @@ export class Output implements Context {
 
   get exitCode(): number {
     return this.#exitCode;
+  }
+
+  keys(onKey: (key: string) => void): () => void {
+    return listenToKeys(process.stdin, onKey, {
+      raise: (signal) => process.kill(process.pid, signal),
+      isInForeground,
+      onContinued: (listener) => {
+        process.on('SIGCONT', listener);
+        return () => process.off('SIGCONT', listener);
+      },
+    });
   }
 
   result(document: unknown, text: () => string): void {

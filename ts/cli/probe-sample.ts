@@ -1,7 +1,8 @@
 import type { Command } from 'commander';
+import type { DeviceName } from '../device.ts';
 import type { Context } from './command.ts';
+import { deviceOption, openEngine } from './device.ts';
 import { modelFolder } from './model-folder.ts';
-import { parseNatural } from './parse.ts';
 import { requireAdapters, requireFile, requireOutFile } from './paths.ts';
 import { writeProbe } from './probe-output.ts';
 import { addSamplingOptions, type SamplingOptions, samplingSettings } from './sampling-options.ts';
@@ -9,9 +10,8 @@ import { addSamplingOptions, type SamplingOptions, samplingSettings } from './sa
 interface ProbeSampleOptions extends SamplingOptions {
   readonly model: string;
   readonly prompt: string;
-  readonly negative: string;
-  readonly clipSkip: number;
   readonly latents: string;
+  readonly device: DeviceName;
   readonly out: string;
 }
 
@@ -22,10 +22,9 @@ export function configureSample(command: Command, context: Context): void {
       'Writes the latents that the tensor latents of a file (unit noise) is stepped to. The stochastic samplers take their ' +
         "fresh noise from the file's tensor step_noise [S,4,h,w] or [S,B,4,h,w], or draw it. With flow-euler, predictions are taken as flow.",
     )
-    .requiredOption('--model <folder>', "a diffusers model's folder")
+    .requiredOption('--model <path>', 'a single file or a diffusers folder')
     .requiredOption('--prompt <text>', 'what to show')
-    .option('--negative <text>', 'what guidance leads away from', '')
-    .option('--clip-skip <n>', 'layers of the text encoder to leave out', parseNatural, 0)
+    .addOption(deviceOption())
     .requiredOption('--latents <file>', 'safetensors file with unit noise [B,4,h,w] as latents')
     .requiredOption('--out <file>', 'safetensors file to write');
   addSamplingOptions(command, { promptSyntax: 'plain' }).action(async (options: ProbeSampleOptions) => {
@@ -34,12 +33,11 @@ export function configureSample(command: Command, context: Context): void {
     await requireFile(options.latents, '--latents');
     await requireAdapters(options.lora, '--lora');
     await requireOutFile(options.out);
-    const { loadEngine } = await import('../native/index.ts');
     const { probeSample } = await import('../probe/sample.ts');
-    const { prompt, negative, clipSkip, steps } = options;
+    const { prompt, steps } = options;
     using task = context.progress.start('sampling', { total: steps, unit: 'steps' });
-    const latents = await probeSample(await loadEngine(), folder, options.latents, {
-      ...{ ...settings, prompt, negative, clipSkip },
+    const latents = await probeSample(await openEngine(options, context), folder, options.latents, {
+      ...{ ...settings, prompt },
       signal: context.signal,
       onStep: (done) => task.set(done),
     });

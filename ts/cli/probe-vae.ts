@@ -1,14 +1,18 @@
 import type { Command } from 'commander';
+import type { DeviceName } from '../device.ts';
 import { inputError } from '../errors.ts';
 import type { Context } from './command.ts';
-import { modelFolder } from './model-folder.ts';
+import { deviceOption, openEngine } from './device.ts';
+import { modelFolder, vaeFolder } from './model-folder.ts';
 import { requireFile, requireOutFile } from './paths.ts';
 import { writeProbe } from './probe-output.ts';
 
 interface VaeOptions {
   readonly model: string;
+  readonly vae?: string;
   readonly encode?: string;
   readonly decode?: string;
+  readonly device: DeviceName;
   readonly out: string;
 }
 
@@ -18,21 +22,23 @@ export function configureVae(command: Command, context: Context): void {
     .description(
       'With --encode, writes latents (mean times scaling factor) of a picture; with --decode, decoded [1,3,H,W] before clamping of the tensor latents (scaled).',
     )
-    .requiredOption('--model <folder>', "a diffusers model's folder")
+    .requiredOption('--model <path>', 'a single file or a diffusers folder')
+    .option('--vae <path>', "a VAE in place of the model's: a file or a folder that has one")
     .option('--encode <image>', 'a PNG, JPEG or WebP picture whose sides are multiples of 8')
     .option('--decode <file>', 'a safetensors file with a tensor latents')
+    .addOption(deviceOption())
     .requiredOption('--out <file>', 'safetensors file to write')
-    .action(async ({ model, encode, decode, out }: VaeOptions) => {
+    .action(async ({ model, vae, encode, decode, device, out }: VaeOptions) => {
       const input = encode ?? decode;
       if (input === undefined || (encode !== undefined && decode !== undefined)) {
         throw inputError('ERR_USAGE', 'probe vae takes either --encode or --decode', { remedy: 'Give exactly one.' });
       }
-      const folder = await modelFolder(model, ['vae']);
+      const folder = await modelFolder(model, vae === undefined ? ['vae'] : []);
+      const other = vae === undefined ? undefined : await vaeFolder(vae);
       await requireFile(input, encode === undefined ? '--decode' : '--encode');
       await requireOutFile(out);
-      const { loadEngine } = await import('../native/index.ts');
       const { decodeLatents, encodePicture } = await import('../probe/vae.ts');
       const probe = encode === undefined ? decodeLatents : encodePicture;
-      await writeProbe(out, await probe(await loadEngine(), folder, input), context);
+      await writeProbe(out, await probe(await openEngine({ device }, context), folder, input, other), context);
     });
 }

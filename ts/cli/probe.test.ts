@@ -91,6 +91,19 @@ describe('probe unet', () => {
     expect(relativeError(values, await reference('prediction'))).toBeLessThan(1e-4);
   });
 
+  test('in bf16 predicts nearly the same', async () => {
+    const words = ['--model', at('sd15'), '--in', at('in.safetensors')];
+    const found: Float32Array[] = [];
+    for (const dtype of ['f32', 'bf16']) {
+      const out = `${dtype}.safetensors`;
+      expect(await potstill('probe', 'unet', ...words, '--dtype', dtype, '--out', at(out))).toMatchObject({ code: 0 });
+      found.push((await read(out, 'prediction')).values);
+    }
+    const [exact = new Float32Array(), rounded = new Float32Array()] = found;
+    expect(relativeError(rounded, exact)).toBeGreaterThan(1e-5);
+    expect(relativeError(rounded, exact)).toBeLessThan(0.05);
+  });
+
   test.each([
     ['a tensor that is missing', ['--in', 'noise.safetensors'], 'there is no tensor "sample"'],
     ['a file that is missing', ['--in', 'nowhere.safetensors'], 'nowhere.safetensors'],
@@ -101,9 +114,11 @@ describe('probe unet', () => {
     ['an adapter that is missing', ['--in', 'in.safetensors', '--lora', 'nowhere:1'], 'there is no adapter'],
     ['an adapter for another model', ['--in', 'in.safetensors', '--lora', SDXL_LORA], 'do not fit'],
     ['gradients of what is no LoRA', ['--in', 'in.safetensors', '--backward', '--lora', LOHA], 'a LoRA alone'],
-    ['quantization', ['--in', 'in.safetensors', '--quantize', 'nf4'], '--quantize is not built yet'],
-    ['bf16', ['--in', 'in.safetensors', '--dtype', 'bf16'], '--dtype bf16 is not built yet'],
-    ['another device', ['--in', 'in.safetensors', '--device', 'cuda'], '--device cuda is not built yet'],
+    ['codes in bf16', ['--in', 'in.safetensors', '--quantize', 'nf4', '--dtype', 'bf16'], 'are decoded to f32'],
+    ['gradients of codes', ['--in', 'in.safetensors', '--quantize', 'nf4', '--backward'], 'cannot be trained'],
+    ['f16', ['--in', 'in.safetensors', '--dtype', 'f16'], 'f32, bf16'],
+    ['gradients of bf16', ['--in', 'in.safetensors', '--dtype', 'bf16', '--backward'], 'Give a --lora'],
+    ['what is no device', ['--in', 'in.safetensors', '--device', 'gpu'], 'auto, cpu, cuda, or cuda:1'],
   ])('refuses %s by name, exits with 2 and writes nothing', async (_, options, message) => {
     const words = options.map((word, i) => (['--in', '--model'].includes(options[i - 1] ?? '') ? at(word) : word));
     const model = words.includes('--model') ? [] : ['--model', at('sd15')];
@@ -158,6 +173,20 @@ test('probe vae encodes pictures and decodes latents, and refuses sides that are
   const decode = ['--decode', at('latents.safetensors'), '--out', at('decoded.safetensors')];
   expect(await potstill('probe', 'vae', '--model', model, ...decode)).toMatchObject({ code: 0 });
   expect((await read('decoded.safetensors', 'decoded')).shape).toEqual([1, 3, 16, 24]);
+
+  // Another VAE in place of the model's, named as a model or by itself.
+  await writeTinyModel(engine, at('other'), 9);
+  const latents = async (...vae: string[]): Promise<string> => {
+    expect(await potstill('probe', 'vae', '--model', model, ...vae, ...encode('good.png'))).toMatchObject({ code: 0 });
+    return (await read('latents.safetensors', 'latents')).values.join();
+  };
+  const [own, named, alone] = [
+    await latents(),
+    await latents('--vae', at('other')),
+    await latents('--vae', at('other/vae/diffusion_pytorch_model.safetensors')),
+  ];
+  expect(named).not.toBe(own);
+  expect(alone).toBe(named);
 
   const refused = await potstill('probe', 'vae', '--model', model, ...encode('odd.png'));
   expect(refused).toMatchObject({ code: 2, err: expect.stringContaining(at('odd.png')) });

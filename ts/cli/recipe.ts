@@ -52,10 +52,13 @@ export function configure(command: Command, context: Context): void {
 
   command
     .command('import')
-    .argument('<files...>', "a training's config, the configs of its teachers' caches, or both")
+    .argument(
+      '<files...>',
+      "a training's config, the configs of its teachers' caches, or both; or a config of OneTrainer",
+    )
     .description(
       'Makes a recipe of the JSON configs of a multi-teacher SDXL distillation (distill.json and one cache_*.json for each\n' +
-        'teacher). What a recipe says otherwise, or cannot say, stands in comments above it.',
+        'teacher), or of a OneTrainer config. What a recipe says otherwise, or cannot say, stands in comments above it.',
     )
     .option('--out <file>', 'where to write the recipe; its paths are relative to that. It is printed when left out')
     .option('--base <folder>', "folder that the configs' relative paths start at", '.')

@@ -12,17 +12,21 @@ export const COMMANDS: readonly RegisteredCommand[] = [
   { name: 'demo', summary: 'the whole pipeline on small models and real pictures', load: () => import('./demo.ts') },
   {
     name: 'cache',
-    summary: 'build, verify, list, export and import the caches that training reads',
+    summary: 'build, seal, verify, list, export and import the caches that training reads',
     load: () => import('./cache.ts'),
   },
   { name: 'train', summary: 'train a student by a recipe', load: () => import('./train.ts') },
   { name: 'sample', summary: 'draw pictures with a model', load: () => import('./sample.ts') },
   { name: 'report', summary: 'a self-contained HTML page of a run', load: () => import('./report.ts') },
   { name: 'probe', summary: 'run one component on given tensors', load: () => import('./probe.ts') },
-  { name: 'bench', summary: 'time this machine: a full-size UNet, noise', load: () => import('./bench.ts') },
+  {
+    name: 'bench',
+    summary: 'time this machine: full-size models, a training step, verification, noise',
+    load: () => import('./bench.ts'),
+  },
   {
     name: 'model',
-    summary: 'look at, convert, pull and push checkpoints',
+    summary: 'look at, convert, quantize, pull and push checkpoints',
     load: () => import('./model.ts'),
   },
   {
@@ -42,14 +46,4 @@ export const COMMANDS: readonly RegisteredCommand[] = [
  * Commands of the design that are not built yet. They exit with code 2 and say so by name. A command with
  * subcommands of which only some are built stands here with the missing ones (`recipe migrate`).
  */
-export const NOT_BUILT: readonly string[] = [
-  'init',
-  'recipe migrate',
-  'cache seal',
-  'cache gc',
-  'model quantize',
-  'watch',
-  'bench verify',
-  'bench step',
-  'bench methods',
-];
+export const NOT_BUILT: readonly string[] = ['init', 'recipe migrate', 'watch', 'bench methods'];

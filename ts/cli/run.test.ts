@@ -74,9 +74,9 @@ describe('usage', () => {
 
 describe('what is not built', () => {
   test('exits with 2 and says so by name', async () => {
-    const { code, err } = await potstill('cache', 'gc', 'folder');
+    const { code, err } = await potstill('recipe', 'migrate', 'file');
     expect(code).toBe(2);
-    expect(err).toContain('potstill cache gc is not built yet');
+    expect(err).toContain('potstill recipe migrate is not built yet');
   });
 
   test('is found by one word, by two, and by its group', () => {

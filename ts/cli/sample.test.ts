@@ -1,11 +1,13 @@
 import { existsSync } from 'node:fs';
-import { mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
+import { mkdir, mkdtemp, readdir, readFile, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, expect, test } from 'vitest';
 import { potstill } from '../../test/support/command-line.ts';
 import { pngTexts } from '../../test/support/png-texts.ts';
+import { encodeSafetensors } from '../../test/support/safetensors.ts';
 import { writeTinyModel } from '../../test/support/tiny-model.ts';
+import { writeTinySdxl } from '../../test/support/tiny-sdxl.ts';
 import { loadEngine, readPicture } from '../native/index.ts';
 
 const engine = await loadEngine({ threads: 2 });
@@ -50,6 +52,28 @@ test('the size is that of the model unless given, and the same seed gives the sa
   expect((await readPicture(engine, join(folder, 'a', '00-a-dog-0.png'))).shape).toEqual([1, 3, 64, 64]);
 });
 
+test('in bf16 a picture is nearly the same, and says what it was multiplied in', async () => {
+  const words = ['--prompt', 'a dog', '--guidance', '3', '--size', '64x64'];
+  const pictures = await Promise.all(
+    ['f32', 'bf16'].map(async (dtype) => {
+      const out = join(folder, dtype);
+      expect(await sample(...words, '--dtype', dtype, '--out', out)).toMatchObject({ code: 0 });
+      return join(out, '00-a-dog-0.png');
+    }),
+  );
+  const [exact, rounded] = await Promise.all(pictures.map(async (file) => (await readPicture(engine, file)).toArray()));
+  const differences = exact?.map((value, at) => Math.abs(value - (rounded?.[at] ?? 0))) ?? new Float32Array();
+  const mean = differences.reduce((sum, value) => sum + value, 0) / differences.length;
+  expect(mean).toBeGreaterThan(0);
+  expect(mean).toBeLessThan(0.02); // of a range of 2
+  const texts = await Promise.all(pictures.map(async (file) => pngTexts(await readFile(file))));
+  expect(texts.map((text) => /Precision: \w+/.exec(text.get('parameters') ?? '')?.[0])).toEqual([
+    undefined,
+    'Precision: bf16',
+  ]);
+  expect(texts.map((text) => JSON.parse(text.get('potstill') ?? '{}').dtype)).toEqual([undefined, 'bf16']);
+});
+
 test('hybrid, batched and stochastic pictures carry the recipe that made them', async () => {
   const out = join(folder, 'hybrid');
   await writeTinyModel(engine, join(folder, 'base'), 2);
@@ -63,6 +87,58 @@ test('hybrid, batched and stochastic pictures carry the recipe that made them', 
     ...{ sampler: 'euler-a', steps: 2, seed: '3', guidance: 1, prompt: 'a (red:1.3) apple', syntax: 'weighted' },
     ...{ model: { name: 'model' }, base: { steps: 1, guidance: 5, model: { name: 'base' } } },
   });
+});
+
+test('SDXL is told sizes, and zeros may stand for the empty prompt', async () => {
+  const model = join(folder, 'sdxl');
+  await writeTinySdxl(engine, model, 3);
+  const draw = async (...words: string[]) => {
+    const out = join(folder, words.join('') || 'plain');
+    const drawn = ['sample', '--model', model, '--prompt', 'a dog', '--steps', '2', '--size', '64x32', '--out', out];
+    expect(await potstill(...drawn, ...words)).toMatchObject({ code: 0 });
+    const file = join(out, '00-a-dog-0.png');
+    const recipe = JSON.parse(pngTexts(await readFile(file)).get('potstill') ?? '') as object;
+    return { recipe, pixels: [...(await (await readPicture(engine, file)).toArray())].join() };
+  };
+  const plain = await draw();
+  // What it is told unless told otherwise: the picture's own size, taken whole.
+  const same = await draw('--original-size', '64x32', '--crop', '0,0', '--target-size', '64x32', '--uncond', 'encode');
+  expect(same.pixels).toBe(plain.pixels);
+  const others = [
+    await draw('--original-size', '32x64'),
+    await draw('--crop', '500,0'),
+    await draw('--crop', '0,500'),
+    await draw('--target-size', '32x64'),
+    await draw('--uncond', 'zeros'),
+  ];
+  expect(new Set([plain, ...others].map(({ pixels }) => pixels)).size).toBe(6);
+  expect(others.map(({ recipe }) => recipe)).toMatchObject([
+    { sizes: { original: { width: 32, height: 64 } } },
+    { sizes: { crop: { left: 500, top: 0 } } },
+    { sizes: { crop: { left: 0, top: 500 } } },
+    { sizes: { target: { width: 32, height: 64 } } },
+    { unconditional: 'zeros' },
+  ]);
+});
+
+test('embeddings of a prompt are read from their folder', async () => {
+  const embeddings = join(folder, 'embeddings');
+  const values = Float32Array.from({ length: 64 }, (_, at) => Math.sin(at) / 8);
+  await mkdir(embeddings);
+  const file = encodeSafetensors(new Map([['emb_params', { shape: [2, 32], values }]]));
+  await writeFile(join(embeddings, 'ink.safetensors'), file);
+  const draw = async (name: string, prompt: string): Promise<string> => {
+    const out = join(folder, name);
+    expect(await sample('--prompt', prompt, '--embeddings', embeddings, '--out', out)).toMatchObject({ code: 0 });
+    const [picture = ''] = await readdir(out);
+    return [...(await (await readPicture(engine, join(out, picture))).toArray())].join();
+  };
+  const [named, weighted, without] = [
+    await draw('named', 'a dog, embedding:ink'),
+    await draw('weighted', 'a dog, (embedding:ink:1.4)'),
+    await draw('without', 'a dog,'),
+  ];
+  expect(new Set([named, weighted, without]).size).toBe(3);
 });
 
 test('refuses a base with another noise schedule', async () => {
@@ -93,6 +169,7 @@ test.each([
   [['--prompt', 'x', '--sampler', 'flow-euler'], 'predicts epsilon'],
   [['--prompt', 'x', '--eta', '2'], 'from 0 to 1'],
   [['--prompt', 'x', '--crop', '3'], 'LEFT,TOP'],
+  [['--prompt', 'x', '--crop', '3,4'], 'SDXL models alone are told sizes'],
   [['--prompt', 'embedding:none', '--embeddings', '/nowhere'], 'none.safetensors'],
   [['--prompt', 'x', '--uncond', 'zeros', '--negative', 'y'], 'negative'],
   [['--prompt', 'x', '--seed', '1,-2'], 'Seeds are whole numbers'],

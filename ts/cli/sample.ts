@@ -1,10 +1,14 @@
 import { type Command, Option } from 'commander';
+import type { DeviceName } from '../device.ts';
 import { inputError } from '../errors.ts';
+import type { Precision } from '../native/index.ts';
 import type { Size, VaeTiling } from '../sampling/index.ts';
 import type { Context } from './command.ts';
+import { deviceOption, openEngine } from './device.ts';
+import { dtypeOption, noteEmulation } from './dtype-option.ts';
 import { formatSeconds } from './format.ts';
 import { modelFolder, vaeFolder } from './model-folder.ts';
-import { collect, parseCount, parseCrop, parseFinite, parseNatural, parseSeeds, parseSize } from './parse.ts';
+import { collect, parseCount, parseCrop, parseFinite, parseSeeds, parseSize } from './parse.ts';
 import { requireAdapters, requireOutFolder } from './paths.ts';
 import { addSamplingOptions, type SamplingOptions, samplingSettings } from './sampling-options.ts';
 
@@ -12,8 +16,6 @@ interface SampleOptions extends SamplingOptions {
   readonly model: string;
   readonly vae?: string;
   readonly prompt: readonly string[];
-  readonly negative: string;
-  readonly clipSkip: number;
   readonly size?: Size;
   readonly originalSize?: Size;
   readonly crop?: { readonly left: number; readonly top: number };
@@ -23,19 +25,19 @@ interface SampleOptions extends SamplingOptions {
   readonly base?: string;
   readonly baseSteps?: number;
   readonly baseGuidance?: number;
+  readonly dtype: Precision;
   readonly vaeTiling: VaeTiling;
   readonly grid?: boolean;
+  readonly device: DeviceName;
   readonly out: string;
 }
 
 /** `potstill sample`: pictures of prompts, as PNG files that carry their settings. */
 export function configure(command: Command, context: Context): void {
   command
-    .requiredOption('--model <folder>', "a diffusers model's folder")
-    .option('--vae <folder>', "a VAE in place of the model's: its folder, or that of a model")
+    .requiredOption('--model <path>', 'a single file or a diffusers folder')
+    .option('--vae <path>', "a VAE in place of the model's: a file or a folder that has one")
     .option('--prompt <text>', 'what to show; several may be given', collect, [])
-    .option('--negative <text>', 'what guidance leads away from', '')
-    .option('--clip-skip <n>', 'layers of the text encoder to leave out', parseNatural, 0)
     .option('--size <WxH>', 'in pixels, multiples of 8 (default: what the model was made for)', parseSize)
     .option('--original-size <WxH>', 'SDXL: size of the picture before it was cropped (default: --size)', parseSize)
     .option('--crop <left,top>', 'SDXL: pixels cut off at the left and the top (default: 0,0)', parseCrop)
@@ -47,12 +49,14 @@ export function configure(command: Command, context: Context): void {
     .option('--base-steps <k>', 'hybrid: the first k steps by --base, the rest by --model', parseCount)
     .option('--base <folder>', 'the model of the first steps: its UNet, with the texts of --model')
     .option('--base-guidance <g>', 'its scale of guidance (default: --guidance)', parseFinite)
+    .addOption(dtypeOption())
     .addOption(
       new Option('--vae-tiling <when>', 'decode by tiles, to save memory; auto: above 1024x1024 pixels')
         .choices(['auto', 'on', 'off'])
         .default('auto'),
     )
     .option('--grid', 'also write grid.png: a row per prompt, a column per seed')
+    .addOption(deviceOption())
     .option('--out <folder>', 'where to write the pictures', 'samples');
   addSamplingOptions(command, { promptSyntax: 'weighted' }).action(async (options: SampleOptions) => {
     if (options.prompt.length === 0) {
@@ -67,12 +71,13 @@ export function configure(command: Command, context: Context): void {
     const vae = options.vae === undefined ? undefined : await vaeFolder(options.vae);
     await requireAdapters(options.lora, '--lora');
     await requireOutFolder(options.out);
-    const { loadEngine } = await import('../native/index.ts');
     const { samplePictures } = await import('../sampling/sample-pictures.ts');
-    const { prompt: prompts, negative, seed: seeds, batch, clipSkip, size, vaeTiling, grid = false, out } = options;
+    const { prompt: prompts, seed: seeds, batch, size, dtype, vaeTiling, grid = false, out } = options;
     const { originalSize: original, crop, targetSize: target } = options;
-    const result = await samplePictures(await loadEngine(), {
-      ...{ ...settings, folder, vae, base, prompts, negative, seeds, batch, clipSkip, size, vaeTiling, grid, out },
+    const engine = await openEngine(options, context);
+    noteEmulation(engine, dtype, context.progress);
+    const result = await samplePictures(engine, {
+      ...{ ...settings, folder, vae, base, prompts, seeds, batch, size, dtype, vaeTiling, grid, out },
       ...{ sizes: { original, crop, target }, progress: context.progress, signal: context.signal },
     });
     context.result(result, () =>

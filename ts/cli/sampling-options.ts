@@ -1,15 +1,17 @@
 import { type Command, Option } from 'commander';
 import { inputError } from '../errors.ts';
 import type { SamplerKind, Spacing, WeightedAdapter } from '../native/index.ts';
-import type { PromptSyntax, Unconditional } from '../sampling/index.ts';
+import type { PictureSettings, PromptSyntax, Size, Unconditional } from '../sampling/index.ts';
 import { notBuilt } from './not-built.ts';
-import { parseAdapter, parseCount, parseFinite, parseShare } from './parse.ts';
+import { parseAdapter, parseCount, parseFinite, parseNatural, parseShare } from './parse.ts';
 
 const SAMPLERS = ['ddpm', 'ddim', 'euler', 'euler-a', 'dpmpp-2m', 'lcm', 'tcd', 'flow-euler'] as const;
 const SPACINGS = ['leading', 'trailing', 'linspace'] as const;
 
 /** What `sample` and `probe sample` share, as commander gives it. */
 export interface SamplingOptions {
+  readonly negative: string;
+  readonly clipSkip: number;
   readonly sampler: SamplerKind;
   readonly spacing?: Spacing;
   readonly karras?: boolean;
@@ -26,6 +28,8 @@ export interface SamplingOptions {
 /** Declares {@link SamplingOptions}. */
 export function addSamplingOptions(command: Command, defaults: { readonly promptSyntax: PromptSyntax }): Command {
   return command
+    .option('--negative <text>', 'what guidance leads away from', '')
+    .option('--clip-skip <n>', 'layers of the text encoder to leave out', parseNatural, 0)
     .addOption(new Option('--sampler <name>', 'how noise is stepped to a picture').choices(SAMPLERS).default('ddim'))
     .addOption(
       new Option(
@@ -61,21 +65,22 @@ export function addSamplingOptions(command: Command, defaults: { readonly prompt
 }
 
 /** The options in the words of `ts/sampling`. */
-export function samplingSettings(options: SamplingOptions): {
-  readonly sampler: SamplerKind;
-  readonly spacing: Spacing | undefined;
-  readonly karras: boolean | undefined;
-  readonly eta: number | undefined;
-  readonly steps: number;
-  readonly guidance: number;
-  readonly guidanceRescale: number | undefined;
+export function samplingSettings(options: SamplingOptions): Omit<
+  PictureSettings,
+  'prompt' | 'seed' | 'base' | 'sizes' | keyof Size
+> & {
+  readonly negative: string;
   readonly unconditional: Unconditional;
-  readonly syntax: PromptSyntax;
-  readonly embeddings: string | undefined;
   readonly adapters: readonly WeightedAdapter[];
 } {
-  const { sampler, spacing, karras, eta, steps, guidance, guidanceRescale } = options;
-  const { uncond: unconditional, promptSyntax: syntax, embeddings, lora: adapters } = options;
+  const { clipSkip, sampler, spacing, karras, eta, steps, guidance, guidanceRescale } = options;
+  const { negative, uncond: unconditional, promptSyntax: syntax, embeddings, lora: adapters } = options;
+  if (unconditional === 'zeros' && negative !== '') {
+    throw inputError('ERR_USAGE', '--uncond zeros takes the place of an empty negative prompt, but one is given', {
+      where: '--uncond',
+      remedy: 'Leave out --negative or --uncond.',
+    });
+  }
   if (syntax === 'plain' && embeddings !== undefined) {
     throw inputError('ERR_USAGE', '--embeddings are named in weighted prompts only', {
       where: '--embeddings',
@@ -83,14 +88,12 @@ export function samplingSettings(options: SamplingOptions): {
     });
   }
   return {
-    ...{ sampler, spacing, karras, eta, steps, guidance, guidanceRescale },
-    ...{ unconditional, syntax, embeddings, adapters },
+    ...{ negative, unconditional, syntax, embeddings, clipSkip },
+    ...{ sampler, spacing, karras, eta, steps, guidance, guidanceRescale, adapters },
   };
 }
 
-/** Options that name a device or a number format of which only one is built. */
-export function requireBuiltDevice(options: { readonly device?: string; readonly dtype?: string }): void {
-  const { device = 'cpu', dtype = 'f32' } = options;
-  if (device !== 'cpu') throw notBuilt(`--device ${device}`);
+/** A number format of which only one is built. */
+export function requireBuiltDtype({ dtype = 'f32' }: { readonly dtype?: string }): void {
   if (dtype !== 'f32') throw notBuilt(`--dtype ${dtype}`);
 }

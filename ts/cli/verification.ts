@@ -1,13 +1,16 @@
-import type { Finding, Provenance, VerificationReport } from '../cache/index.ts';
+import type { Finding, Provenance, Recomputation, RecomputedComponent, VerificationReport } from '../cache/index.ts';
 import { formatBytes } from './format.ts';
 
 /** Findings of a kind that are shown one by one. */
 const SHOWN = 5;
 
+/** By level. */
+const DEPTHS = ['', 'structure', 'structure and determinism', 'structure, determinism and recomputation'];
+
 /** A verification report for a person: what was looked at, then the findings by kind, each kind with its remedy. */
 export function formatReport(dir: string, report: VerificationReport): string {
   const { components, findings, verdict, level, layout, provenance = [] } = report;
-  const depth = level > 1 ? 'structure and determinism' : 'structure';
+  const depth = DEPTHS[level] ?? '';
   const widest = Math.max(...components.map(({ component }) => component.length));
   const lines = [`${dir}: ${verdict === 'ok' ? 'ok' : 'DAMAGED'} (${depth})`];
   for (const { component, records, shards, bytes } of components) {
@@ -15,8 +18,29 @@ export function formatReport(dir: string, report: VerificationReport): string {
     lines.push(`  ${component.padEnd(widest)}  ${count}, ${formatBytes(bytes)}`);
     lines.push(...provenance.filter((made) => made.component === component).map(formatProvenance));
   }
+  if (report.recomputation !== undefined) lines.push('', ...formatRecomputation(report.recomputation));
   for (const group of groupFindings(findings)) lines.push('', ...formatGroup(group, report));
   return lines.join('\n');
+}
+
+/** What was computed again, and what it says of the rest. */
+function formatRecomputation({ nonce, components, omitted }: Recomputation): string[] {
+  return [
+    `computed again, drawn by the nonce ${nonce}:`,
+    ...components.map((component) => `  ${formatRecomputed(component)}`),
+    ...omitted.map(({ component, reason }) => `  ${component}: not computed again: ${reason}`),
+  ];
+}
+
+function formatRecomputed({ component, entries, compared, wrong, undetected, ...rest }: RecomputedComponent): string {
+  const drawn = `${component}: ${compared} of ${entries}`;
+  if (compared === 0) return `${drawn}: says nothing`;
+  if (wrong > 0) return `${drawn}, ${wrong} WRONG`;
+  const [difference, tolerance] = [rest.difference, rest.tolerance].map((share) => share.toExponential(1));
+  const share = ((100 * undetected) / entries).toFixed(1);
+  const bound =
+    undetected === 0 ? 'none can be wrong' : `at most ${undetected} (${share} %) can be wrong, with 99 % confidence`;
+  return `${drawn}, all right (differences up to ${difference}, tolerance ${tolerance}): ${bound}`;
 }
 
 /** How a teacher's files were made, in a line below its own. */

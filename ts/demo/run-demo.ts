@@ -72,7 +72,7 @@ export async function runDemo({
   const guidance = guidanceOf(recipe);
   const { dir: cache } = recipe.cache;
 
-  const engine = await loadEngine();
+  const engine = await loadEngine({ device: recipe.device });
   await stages.run('build the caches', () => buildCache(recipe, { engine, progress, signal }));
   const verification = await stages.run('verify them, natively and in WASM', async () => [
     await verifyTwice(cache, 'the caches as built', 'clean', { progress, signal }),

@@ -1,7 +1,8 @@
-import { type AddonCandidate, addonCandidates } from '../native/index.ts';
+import { type AddonCandidate, addon, addonCandidates } from '../native/index.ts';
 import { platformName } from '../native/platform.ts';
 import { packageVersion } from '../version.ts';
 import { type Cpu, inspectCpu } from './cpu.ts';
+import { type CudaDeviceState, type CudaFacts, inspectCudaFacts } from './cuda.ts';
 import { glibcVersion } from './libc.ts';
 import { type Disk, inspectDisk, inspectMemory, type Memory } from './memory.ts';
 import { inspectWasm, type WasmState } from './wasm.ts';
@@ -13,7 +14,10 @@ export interface MachineProblem {
 }
 
 /** Something that training and sampling can run on. */
-export interface ComputeDevice {
+export type ComputeDevice = CpuDevice | CudaDeviceState;
+
+/** The processor. */
+export interface CpuDevice {
   readonly id: 'cpu';
   /** Class of its kernels: checkpoints continue to the bit within one class. */
   readonly kernels: string;
@@ -33,8 +37,11 @@ export interface Machine {
   readonly native: {
     /** Where the addon was loaded from; null when it could not be. */
     readonly loaded: string | null;
+    /** Every place that was looked in, for the CPU's addon and for CUDA's. */
     readonly candidates: readonly AddonCandidate[];
   };
+  /** NVIDIA's driver and CUDA's libraries; nothing when there is no addon to look for them with. */
+  readonly cuda?: CudaFacts;
   readonly wasm: WasmState;
   readonly problems: readonly MachineProblem[];
 }
@@ -44,7 +51,11 @@ const LITTLE_DISK = 2e9;
 /** SD1.5 in f32 takes 3.4 GB for its UNet alone; the demo's models take far less than this. */
 const LITTLE_MEMORY = 2e9;
 
-/** Looks at everything that potstill depends on. Nothing here throws for what is merely missing. */
+/**
+ * Looks at everything that potstill depends on. Nothing here throws for what is merely missing.
+ *
+ * @throws PotstillError `ERR_KERNELS` when the environment names kernels that cannot be used
+ */
 export async function inspectMachine(folder: string): Promise<Machine> {
   const [cpu, memory, disk, wasm] = await Promise.all([
     inspectCpu(),
@@ -52,8 +63,10 @@ export async function inspectMachine(folder: string): Promise<Machine> {
     inspectDisk(folder),
     inspectWasm(),
   ]);
-  const candidates = addonCandidates();
-  const used = candidates.find(({ loaded }) => loaded);
+  const forCpu = addonCandidates();
+  const used = forCpu.find(({ loaded }) => loaded);
+  const cuda = used === undefined ? undefined : inspectCudaFacts();
+  const candidates = [...forCpu, ...(cuda?.candidates ?? [])];
   const glibc = glibcVersion();
   return {
     potstill: packageVersion(),
@@ -63,10 +76,17 @@ export async function inspectMachine(folder: string): Promise<Machine> {
     cpu,
     memory,
     disk,
-    devices: used === undefined ? [] : [{ id: 'cpu', kernels: used.kernelClass ?? 'unknown', threads: cpu.threads }],
+    devices: [
+      ...(used === undefined ? [] : [{ id: 'cpu' as const, kernels: addon().kernelClass(), threads: cpu.threads }]),
+      ...(cuda?.devices ?? []),
+    ],
     native: { loaded: used?.source ?? null, candidates },
+    ...(cuda === undefined ? {} : { cuda: cuda.facts }),
     wasm,
-    problems: findProblems({ memory, disk, wasm, candidates, addon: used !== undefined }),
+    problems: [
+      ...findProblems({ memory, disk, wasm, candidates: forCpu, addon: used !== undefined }),
+      ...(cuda?.problems ?? []),
+    ],
   };
 }
 

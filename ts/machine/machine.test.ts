@@ -1,4 +1,7 @@
+import { spawnSync } from 'node:child_process';
 import { expect, test } from 'vitest';
+import { MAIN } from '../../test/support/potstill.ts';
+import { addon } from '../native/index.ts';
 import { inspectCpu, parseCpuQuota, parseFeatures } from './cpu.ts';
 import { inspectDisk, inspectMemory, parseAvailable } from './memory.ts';
 
@@ -25,4 +28,16 @@ test('this machine is described', async () => {
   expect(memory.available).toBeGreaterThan(0);
   expect(memory.available).toBeLessThanOrEqual(memory.total);
   expect((await inspectDisk('.')).available).toBeGreaterThan(0);
+});
+
+test('the kernels are those that commands compute with, be they named or the best', () => {
+  const doctor = (name: string): { devices: { kernels: string }[]; error: { code: string } } => {
+    const env = { ...process.env, POTSTILL_KERNELS: name };
+    const { stdout } = spawnSync(process.execPath, [MAIN, 'doctor', '--json'], { encoding: 'utf8', env });
+    return JSON.parse(stdout);
+  };
+  const classes = addon().kernelClasses();
+  for (const name of classes) expect(doctor(name).devices[0]?.kernels).toBe(name);
+  expect(classes).toContain(doctor('').devices[0]?.kernels);
+  expect(doctor('abacus').error).toMatchObject({ code: 'ERR_KERNELS', where: 'POTSTILL_KERNELS' });
 });

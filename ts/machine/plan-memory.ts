@@ -1,30 +1,58 @@
+import type { Device } from '../native/index.ts';
 import type { ResolvedRecipe } from '../recipe/index.ts';
-import { type LoadedPart, weightBytes } from './model-memory.ts';
+import { needsPrior, needsTeachers } from '../recipe/parts.ts';
+import { trainedAdapters, trainsText } from '../recipe/student.ts';
+import { adapterBytes, type LoadedPart, weightBytes } from './model-memory.ts';
 import { type MemoryNeed, requireMemory } from './require-memory.ts';
 
-/** AdamW's two moments, each as large as the weights. */
-const MOMENTS = 2;
+/** What optimizers keep, each part as large as the weights; of Adafactor a row and a column. */
+const KEPT: Readonly<Record<ResolvedRecipe['training']['optimizer']['id'], number>> = {
+  adamw: 2,
+  lion: 1,
+  prodigy: 4,
+  adafactor: 0,
+};
 
 /**
- * Refuses a training whose student cannot fit: weights, gradients, AdamW's moments and the moving average, all f32. Of a
- * LoRA the weights beside it are by far the most: what it adds itself is not counted.
+ * Refuses a training whose student cannot fit: its weights, those of a LoRA beside it, and of what is trained the gradients,
+ * the optimizer's state and the moving average, all f32.
  *
  * @throws PotstillError `ERR_MEMORY`
  */
-export async function requireTrainingMemory({ student, training }: ResolvedRecipe): Promise<void> {
-  const { model } = student;
-  const bytes = await weightBytes(model, 'unet');
-  const state: MemoryNeed[] = [
-    { what: 'gradients', bytes },
-    { what: 'optimizer', bytes: MOMENTS * bytes },
-    ...(training.ema === undefined ? [] : [{ what: 'moving average', bytes }]),
-  ];
+export async function requireTrainingMemory(recipe: ResolvedRecipe, device: Device = 'cpu'): Promise<void> {
+  const { student, training } = recipe;
   const isWhole = student.train === 'unet';
   const without = isWhole ? `${training.ema === undefined ? '' : 'leave out training.ema, '}train a LoRA, ` : '';
-  await requireMemory([{ what: 'weights', bytes }, ...(isWhole ? state : [])], {
-    where: `student ${model}`,
-    remedy: `Close other programs, ${without}take a smaller student or a machine with more memory; activations come on top (less with a smaller training.batch or training.recompute).`,
+  await requireMemory(await trainingNeeds(recipe), {
+    device,
+    where: `student ${student.model}`,
+    remedy: `Close other programs, ${without}take a smaller student or a machine with more memory; activations come on top (less with a smaller training.batch or training.recompute). See \`potstill doctor --estimate RECIPE\`.`,
   });
+}
+
+/** What training keeps from its first step to its last, and the gradients. */
+export async function trainingNeeds(recipe: ResolvedRecipe): Promise<readonly MemoryNeed[]> {
+  const { student, training } = recipe;
+  const { model, train } = student;
+  const weights = await weightBytes(model, 'unet');
+  let trained = train === 'unet' ? weights : 0;
+  for (const { lora } of trainedAdapters(train)) trained += await adapterBytes(model, lora);
+  const beside: MemoryNeed[] =
+    train === 'unet' && needsPrior(recipe) ? [{ what: 'the student as it was', bytes: weights }] : [];
+  if (trainsText(train)) {
+    beside.push({ what: 'text encoders', bytes: await weightBytes(student.encoders ?? model, 'text') });
+  }
+  for (const teacher of needsTeachers(recipe) ? recipe.teachers : []) {
+    beside.push({ what: `teacher ${teacher.id}`, bytes: await weightBytes(teacher.model, 'unet') });
+  }
+  return [
+    { what: 'weights', bytes: weights },
+    ...(train === 'unet' ? [] : [{ what: 'LoRA', bytes: trained }]),
+    { what: 'gradients', bytes: trained },
+    { what: 'optimizer', bytes: KEPT[training.optimizer.id] * trained },
+    ...(training.ema === undefined ? [] : [{ what: 'moving average', bytes: trained }]),
+    ...beside,
+  ];
 }
 
 /** A part of a model that is to be in memory. */
@@ -33,6 +61,8 @@ export interface ModelPart {
   readonly part: LoadedPart;
   /** What it is called in messages, such as `base`; the part's name unless given. */
   readonly what?: string | undefined;
+  /** What its matrices are kept in; f32 unless given. */
+  readonly dtype?: 'f32' | 'bf16' | undefined;
 }
 
 /**
@@ -40,11 +70,12 @@ export interface ModelPart {
  *
  * @throws PotstillError `ERR_MEMORY`
  */
-export async function requireModelMemory(parts: readonly ModelPart[]): Promise<void> {
+export async function requireModelMemory(parts: readonly ModelPart[], device: Device = 'cpu'): Promise<void> {
   const needs = await Promise.all(
-    parts.map(async ({ model, part, what = part }) => ({ what, bytes: await weightBytes(model, part) })),
+    parts.map(async ({ model, part, what = part, dtype }) => ({ what, bytes: await weightBytes(model, part, dtype) })),
   );
   await requireMemory(needs, {
+    device,
     where: [...new Set(parts.map(({ model }) => model))].join(', '),
     remedy: 'Close other programs, or use a smaller model or a machine with more memory.',
   });

@@ -102,10 +102,29 @@ describe('the parts of a model', () => {
     expect(all).toBeGreaterThan((await stat(file)).size * 0.8);
   });
 
+  test('in codes take what they take in their file', async () => {
+    const whole = await weightBytes(at('sd15'), 'unet');
+    for (const [format, name] of [
+      ['nf4', 'nf4'],
+      ['fp8', 'fp8.safetensors'],
+    ] as const) {
+      const words = ['model', 'quantize', at('sd15'), '--format', format, '--out', at(name), ...WITHOUT.sd15];
+      const { code, out, err } = await potstill(...words, '--json');
+      expect(code, err).toBe(0);
+      const { quantized } = JSON.parse(out) as { quantized: readonly { parameters: number; bytes: number }[] };
+      const { parameters = 0, bytes = 0 } = quantized[0] ?? {};
+      const found = await weightBytes(at(name), 'unet');
+      // nf4 has a table and a note beside each matrix.
+      expect(found).toBeGreaterThanOrEqual(whole - 4 * parameters + bytes);
+      expect(found).toBeLessThan(whole - 2 * parameters);
+    }
+  });
+
   test("of a UNet's or a VAE's own folder are that", async () => {
     for (const part of ['unet', 'vae'] as const) {
       expect(await weightBytes(join(at('sd15'), part), part)).toBe(await weightBytes(at('sd15'), part));
     }
+    expect(2 * (await weightBytes(at('sd15'), 'unet', 'bf16'))).toBe(await weightBytes(at('sd15'), 'unet'));
     await expect(weightBytes(join(at('sd15'), 'vae'), 'unet')).rejects.toMatchObject({
       code: 'ERR_MODEL_FILE',
       what: expect.stringContaining('holds no unet'),

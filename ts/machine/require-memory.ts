@@ -1,5 +1,6 @@
 import { machineError } from '../errors.ts';
-import { inspectMemory } from './memory.ts';
+import type { Device } from '../native/index.ts';
+import { availableMemory } from './device-memory.ts';
 
 /** Something that takes memory. */
 export interface MemoryNeed {
@@ -14,20 +15,27 @@ export interface MemoryNeed {
  * operations), so nothing that fits is refused.
  *
  * @param options.where what is to be loaded
+ * @param options.device where it is loaded to; the CPU unless given
  * @param options.available bytes that can be had, for tests; asked of the machine unless given
  * @throws PotstillError `ERR_MEMORY`, of kind `machine`, with the bytes needed and free
  */
 export async function requireMemory(
   needs: readonly MemoryNeed[],
-  options: { readonly where: string; readonly remedy: string; readonly available?: number | undefined },
+  options: {
+    readonly where: string;
+    readonly remedy: string;
+    readonly device?: Device | undefined;
+    readonly available?: number | undefined;
+  },
 ): Promise<void> {
   const needed = needs.reduce((sum, { bytes }) => sum + bytes, 0);
-  const available = options.available ?? (await inspectMemory()).available;
+  const { device = 'cpu', where, remedy } = options;
+  const available = options.available ?? (await availableMemory(device));
   if (needed <= available) return;
   const parts =
     needs.length > 1 ? ` (${needs.map(({ what, bytes }) => `${what} ${gigabytes(bytes)}`).join(', ')})` : '';
-  const what = `not enough memory: at least ${gigabytes(needed)} needed${parts}, ${gigabytes(available)} free`;
-  throw machineError('ERR_MEMORY', what, options);
+  const what = `not enough memory: at least ${gigabytes(needed)} needed${parts}, ${gigabytes(available)} free${device === 'cpu' ? '' : ` on ${device}`}`;
+  throw machineError('ERR_MEMORY', what, { where, remedy });
 }
 
 function gigabytes(bytes: number): string {

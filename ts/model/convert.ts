@@ -16,8 +16,33 @@ export interface ConvertOptions {
   readonly vae?: string | undefined;
   /** Laid into the weights, in this order. */
   readonly adapters?: readonly WeightedAdapter[] | undefined;
+  /** Which matrices to write in fewer bits: `nf4` and `int8` in a folder, `fp8` in a file. */
+  readonly quantize?: QuantizeRequest | undefined;
   readonly progress?: Progress | undefined;
   readonly signal?: AbortSignal | undefined;
+}
+
+/** Matrices to write in fewer bits. */
+export interface QuantizeRequest {
+  readonly format: 'nf4' | 'int8' | 'fp8';
+  /** `fp8` is for the UNet alone. */
+  readonly components: readonly ('unet' | 'text_encoder' | 'text_encoder_2')[];
+}
+
+/** What quantizing has done to a component. */
+export interface QuantizedComponent {
+  readonly component: QuantizeRequest['components'][number];
+  /** Matrices that are in codes now. */
+  readonly tensors: number;
+  /** Values in them. */
+  readonly parameters: number;
+  /** Bytes of their codes and scales. */
+  readonly bytes: number;
+  /** Norm of the difference over the norm of the values (Frobenius), of all of them. */
+  readonly error: number;
+  /** The matrix with the largest such error, and its error. */
+  readonly worst: string;
+  readonly worstError: number;
 }
 
 /** What was written. */
@@ -27,6 +52,8 @@ export interface Converted {
   readonly leftOut: readonly string[];
   /** Components that the source lacks. */
   readonly absent: readonly string[];
+  /** Empty when nothing was to be. */
+  readonly quantized: readonly QuantizedComponent[];
 }
 
 /** How often progress is looked at, in milliseconds. */
@@ -34,7 +61,7 @@ const POLL_MS = 200;
 
 /** Writes a model in another layout or dtype; the target appears whole or not at all. */
 export async function convertModel(source: string, target: string, options: ConvertOptions): Promise<Converted> {
-  const { layout, dtype, title, allow = [], vae, adapters = [], progress = silentProgress, signal } = options;
+  const { layout, dtype, title, allow = [], vae, adapters = [], quantize, progress = silentProgress, signal } = options;
   const native = addon();
   const state = new native.ConversionProgress();
   using cancel = cancelled(signal);
@@ -47,6 +74,7 @@ export async function convertModel(source: string, target: string, options: Conv
     ...(dtype === undefined ? {} : { dtype }),
     ...(title === undefined ? {} : { title }),
     ...(vae === undefined ? {} : { vae }),
+    ...(quantize === undefined ? {} : { quantize: { ...quantize, components: [...quantize.components] } }),
   };
   try {
     const outcome = await native.convertCheckpointTo(source, target, request, state, cancel.token);

@@ -22,6 +22,8 @@ export interface ComponentReport {
   readonly bytes: number;
   /** Number of tensors by dtype. */
   readonly dtypes: Readonly<Record<string, number>>;
+  /** What of all this is in codes. */
+  readonly quantized: { readonly tensors: number; readonly parameters: number; readonly bytes: number };
   readonly unused: readonly UnusedKey[];
   readonly missing: readonly string[];
   readonly unexpected: readonly string[];

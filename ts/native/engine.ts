@@ -1,8 +1,7 @@
+import type { Device } from '../device.ts';
+import type { NativeAddon } from './candidate.ts';
 import type { Engine as NativeEngine, ProfiledOperation } from './generated/binding.js';
 import { unwrap } from './outcome.ts';
-
-/** Where arithmetic runs. */
-export type Device = 'cpu';
 
 /**
  * A device's engine thread. Operations on its handles are enqueued in the order of the calls and return at once; only
@@ -10,17 +9,24 @@ export type Device = 'cpu';
  * read of anything made of it throws.
  */
 export class Engine {
-  readonly device: Device = 'cpu';
-  /** Which of the CPU's instruction sets the kernels use; results are the same to the bit within one class. */
+  readonly device: Device;
+  /** Which of the CPU's instruction sets the kernels use, or `cuda`; on a CPU, results are the same to the bit within one class. */
   readonly kernelClass: string;
+  /** The same for products in bf16; `-bf16-emulated` at its end says that this CPU has no instructions for them. */
+  readonly bf16KernelClass: string;
   /** The addon's side; for the modules of `ts/native` and `ts/cache`. */
   readonly native: NativeEngine;
+  /** What it was loaded from: objects of one addon mean nothing to another. */
+  readonly addon: NativeAddon;
   #lastId = 0;
   #live = 0;
 
-  constructor(native: NativeEngine, kernelClass: string) {
+  constructor(native: NativeEngine, addon: NativeAddon, device: Device) {
     this.native = native;
-    this.kernelClass = kernelClass;
+    this.addon = addon;
+    this.device = device;
+    this.kernelClass = device === 'cpu' ? addon.kernelClass() : 'cuda';
+    this.bf16KernelClass = device === 'cpu' ? addon.bf16KernelClass() : 'cuda';
   }
 
   /** Threads that one operation may use. Results do not depend on it. */

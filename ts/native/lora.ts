@@ -1,11 +1,18 @@
+import { join } from 'node:path';
 import { inputError } from '../errors.ts';
 import type { Engine } from './engine.ts';
-import type { AppliedAdapter, AttachedLora, LoraFile, Parameter } from './generated/binding.js';
+import type {
+  AppliedAdapter,
+  AttachedLora,
+  LoraFile,
+  LoraSettings as NativeSettings,
+  Parameter,
+} from './generated/binding.js';
 import { Handle } from './handle.ts';
 import { allocateFor } from './load-handle.ts';
 import { unwrap } from './outcome.ts';
 import type { TextEncoder } from './text-encoder.ts';
-import type { Unet } from './unet.ts';
+import { Unet } from './unet.ts';
 
 /** A LoRA that is to be trained. */
 export interface LoraSettings {
@@ -14,6 +21,10 @@ export interface LoraSettings {
   readonly alpha: number;
   /** Presets (`attention`, `transformers`, `all`) and patterns of diffusers' paths, `*` for any number of characters. */
   readonly targets: readonly string[];
+  /** Layers with a rank and an alpha of their own; the last that chooses a layer counts. */
+  readonly blocks?: readonly { readonly layers: string; readonly rank: number; readonly alpha: number }[] | undefined;
+  /** Trains the lengths of the weights' rows too (DoRA). */
+  readonly dora?: boolean | undefined;
   /** Of the starting values. */
   readonly seed: bigint;
 }
@@ -24,7 +35,10 @@ export interface WeightedAdapter {
   readonly weight: number;
 }
 
-/** A LoRA beside the layers of a UNet. It is part of every prediction, for as long as the UNet lives. */
+/**
+ * A LoRA beside the layers of a UNet, or of text encoders. It is part of every prediction, or encoding, for as long as the
+ * network lives.
+ */
 export class Lora extends Handle {
   /** Number of layers that it sits on. */
   readonly layers: number;
@@ -42,10 +56,23 @@ export class Lora extends Handle {
    *
    * @throws PotstillError `ERR_ADAPTER_INPUT` when the targets fit no layer
    */
-  static async create(unet: Unet, { rank, alpha, targets, seed }: LoraSettings): Promise<Lora> {
-    const settings = { rank, alpha, targets: [...targets], seed };
+  static async create(unet: Unet, settings: LoraSettings): Promise<Lora> {
     const { engine } = unet;
-    return new Lora(engine, ...(await allocateFor(engine, (out) => engine.native.createLora(out, unet.id, settings))));
+    const given = nativeSettings(settings);
+    return new Lora(engine, ...(await allocateFor(engine, (out) => engine.native.createLora(out, unet.id, given))));
+  }
+
+  /**
+   * Attaches a new LoRA to text encoders, frozen. What it trains belongs to the UNet's: one optimizer, one average, one
+   * place for gradients. Its targets have the encoder before the path: `text_encoder_2.*`.
+   *
+   * @throws PotstillError as {@link Lora.create}
+   */
+  static async createOnText(text: TextEncoder, beside: Unet, settings: LoraSettings): Promise<Lora> {
+    const { engine } = text;
+    const given = nativeSettings(settings);
+    const attach = (out: number) => engine.native.createTextLora(out, text.id, beside.id, given);
+    return new Lora(engine, ...(await allocateFor(engine, attach)));
   }
 
   /**
@@ -70,6 +97,19 @@ export class Lora extends Handle {
     this.engine.native.setLoraTrainable(this.id, trainable);
   }
 
+  /**
+   * What `ask` enqueues is as if the LoRA were not attached: the model that it sits on, in the same memory. Nothing whose
+   * tape is run backward later may be asked, for recomputed activations would be those with it.
+   */
+  without<Result>(ask: () => Result): Result {
+    this.engine.native.switchLora(this.id, false);
+    try {
+      return ask();
+    } finally {
+      this.engine.native.switchLora(this.id, true);
+    }
+  }
+
   /** Writes the parameters, exactly, to one safetensors file: for checkpoints. */
   async saveWeights(file: string): Promise<void> {
     unwrap(await this.engine.native.saveLoraWeights(this.id, file));
@@ -84,10 +124,15 @@ export class Lora extends Handle {
    * Writes an adapter for others to load, where nothing is yet.
    *
    * @param about dialect (kohya's by default), dtype and what the file says of itself
+   * @param text the one on text encoders that goes into the same file
    */
-  async save(file: string, about: LoraFile): Promise<void> {
-    unwrap(await this.engine.native.saveLora(this.id, file, about));
+  async save(file: string, about: LoraFile, text?: Lora): Promise<void> {
+    unwrap(await this.engine.native.saveLora(this.id, text?.id, file, about));
   }
+}
+
+function nativeSettings({ rank, alpha, targets, blocks = [], dora = false, seed }: LoraSettings): NativeSettings {
+  return { rank, alpha, targets: [...targets], blocks: blocks.map((block) => ({ ...block })), dora, seed };
 }
 
 /**
@@ -104,6 +149,26 @@ export async function applyAdapter(
 ): Promise<AppliedAdapter> {
   const { unet, text } = networks;
   return unwrap(await unet.engine.native.applyAdapter(file, weight, model, unet.id, text?.id));
+}
+
+/**
+ * The UNet of a model with adapters laid into its weights, in order.
+ *
+ * @throws PotstillError as {@link applyUnetAdapter}
+ */
+export async function openAdaptedUnet(
+  engine: Engine,
+  model: string,
+  adapters: readonly WeightedAdapter[],
+): Promise<Unet> {
+  const unet = await Unet.open(engine, join(model, 'unet'));
+  try {
+    for (const adapter of adapters) await applyUnetAdapter(adapter, model, unet);
+    return unet;
+  } catch (thrown) {
+    unet.dispose();
+    throw thrown;
+  }
 }
 
 /**

@@ -1,3 +1,4 @@
+import { existsSync } from 'node:fs';
 import { join } from 'node:path';
 import type { Engine } from './engine.ts';
 import type { PredictionKind } from './generated/binding.js';
@@ -40,6 +41,12 @@ export async function openModel(engine: Engine, folder: string): Promise<Model> 
     pooledWidth: opened.pooledWidth,
     sampleSize: opened.sampleSize,
   };
+}
+
+/** Where a VAE is loaded from that was named by itself: a model's folder has it in `vae`; else it is a folder or a file. */
+export function vaePath(path: string): string {
+  const inside = join(path, 'vae');
+  return existsSync(inside) ? inside : path;
 }
 
 /** Where one of a model's components is loaded from: `MODEL/unet`, also when MODEL is a single file. */

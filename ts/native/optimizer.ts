@@ -1,34 +1,101 @@
+import { match } from 'ts-pattern';
 import type { Engine } from './engine.ts';
 import { Handle } from './handle.ts';
 import { unwrap } from './outcome.ts';
 import { enqueueTensor, type Tensor } from './tensor.ts';
 import type { Unet } from './unet.ts';
 
-/** torch's defaults where left out. */
-export interface AdamWOptions {
-  /** Decays of the averages of the gradient and of its square: (0.9, 0.999). */
-  readonly betas?: readonly [number, number] | undefined;
-  /** Added to the root of the second average: 1e-8. */
-  readonly eps?: number | undefined;
-  /** Decoupled decay: weights shrink by lr·weightDecay a step; 0.01. */
-  readonly weightDecay?: number | undefined;
+/** A factor on the learning rate of the layers that a preset or pattern chooses. */
+export interface LayerRate {
+  readonly layers: string;
+  readonly factor: number;
+}
+
+type Betas = readonly [number, number];
+
+/** An optimizer, told apart by its `id`. */
+export type OptimizerOptions =
+  | {
+      readonly id: 'adamw';
+      readonly betas: Betas;
+      readonly eps: number;
+      readonly weightDecay: number;
+      readonly rates?: readonly LayerRate[];
+    }
+  | {
+      readonly id: 'lion';
+      readonly betas: Betas;
+      readonly weightDecay: number;
+      readonly rates?: readonly LayerRate[];
+    }
+  | {
+      readonly id: 'prodigy';
+      readonly betas: Betas;
+      readonly eps: number;
+      readonly weightDecay: number;
+      readonly d0: number;
+      readonly dCoef: number;
+      /** null for none. */
+      readonly growthRate: number | null;
+      readonly biasCorrection: boolean;
+      readonly safeguardWarmup: boolean;
+      readonly rates?: readonly LayerRate[];
+    }
+  | {
+      readonly id: 'adafactor';
+      /** Added to squared gradients, and the least size that a parameter counts as. */
+      readonly eps: Betas;
+      readonly clipThreshold: number;
+      readonly decayRate: number;
+      readonly weightDecay: number;
+      readonly scaleParameter: boolean;
+      readonly relativeStep: boolean;
+      readonly rates?: readonly LayerRate[];
+    };
+
+/**
+ * An optimizer of the parameters that a UNet trains now, those of LoRAs on it among them. What its rates cannot be
+ * surfaces at the next read.
+ */
+export function createOptimizer(unet: Unet, options: OptimizerOptions): Optimizer {
+  const { engine } = unet;
+  const { native } = engine;
+  const id = engine.allocate();
+  const { rates = [] } = options;
+  match(options)
+    .with({ id: 'adamw' }, ({ betas: [beta1, beta2], eps, weightDecay }) =>
+      native.createAdamw(id, unet.id, { beta1, beta2, eps, weightDecay }),
+    )
+    .with({ id: 'lion' }, ({ betas: [beta1, beta2], weightDecay }) =>
+      native.createLion(id, unet.id, { beta1, beta2, weightDecay }),
+    )
+    .with({ id: 'prodigy' }, ({ id: _, rates: _rates, betas: [beta1, beta2], growthRate, ...others }) =>
+      native.createProdigy(id, unet.id, {
+        ...{ beta1, beta2, growthRate: growthRate ?? Number.POSITIVE_INFINITY },
+        ...others,
+      }),
+    )
+    .with({ id: 'adafactor' }, ({ id: _, rates: _rates, eps: [eps, leastSize], ...others }) =>
+      native.createAdafactor(id, unet.id, { eps, leastSize, ...others }),
+    )
+    .exhaustive();
+  if (rates.length > 0) {
+    native.setOptimizerRates(
+      id,
+      rates.map((rate) => ({ ...rate })),
+    );
+  }
+  return new Optimizer(engine, id);
 }
 
 /**
- * torch's AdamW over the parameters that a UNet trains when it is made. After an error in a tape, a step is not taken,
- * and the error surfaces at the next read.
+ * Changes the parameters that a UNet trained when it was made. After an error in a tape, a step is not taken, and the
+ * error surfaces at the next read.
  */
-export class AdamW extends Handle {
-  private constructor(engine: Engine, id: number) {
+export class Optimizer extends Handle {
+  /** For {@link createOptimizer}. */
+  constructor(engine: Engine, id: number) {
     super(engine, id, false);
-  }
-
-  static create(unet: Unet, options: AdamWOptions = {}): AdamW {
-    const { betas = [0.9, 0.999], eps = 1e-8, weightDecay = 0.01 } = options;
-    const { engine } = unet;
-    const id = engine.allocate();
-    engine.native.createAdamw(id, unet.id, { beta1: betas[0], beta2: betas[1], eps, weightDecay });
-    return new AdamW(engine, id);
   }
 
   /**
@@ -49,7 +116,7 @@ export class AdamW extends Handle {
     this.engine.native.zeroGradients(this.id);
   }
 
-  /** Writes the state to a safetensors file: `exp_avg.NAME`, `exp_avg_sq.NAME`, `step.NAME`. */
+  /** Writes the state to a safetensors file, under the names that the references give its parts: `exp_avg.NAME`. */
   async save(file: string): Promise<void> {
     unwrap(await this.engine.native.saveOptimizer(this.id, file));
   }

@@ -1,3 +1,4 @@
+import { existsSync } from 'node:fs';
 import { createRequire } from 'node:module';
 import { fileURLToPath } from 'node:url';
 
@@ -18,18 +19,34 @@ function isMusl(): boolean {
 export interface AddonPlace {
   /** Package or file, for people. */
   readonly source: string;
+  /** Is there anything to load? */
+  readonly exists: () => boolean;
   /** Loads it, or throws. */
   readonly load: () => unknown;
 }
 
-/** A build of this clone, then the platform's package. */
-export function addonPlaces(platform: string): readonly AddonPlace[] {
+/**
+ * A build of this clone, then the platform's package.
+ *
+ * @param backend whose addon: the CPU's serves everything but computing on NVIDIA's devices
+ */
+export function addonPlaces(platform: string, backend: 'cpu' | 'cuda' = 'cpu'): readonly AddonPlace[] {
   const require = createRequire(import.meta.url);
+  const [binary, name] = backend === 'cpu' ? ['potstill', 'native'] : ['potstill-cuda', 'native-cuda13'];
   // The same file from ts/native and from dist/native; a published package has no ts/.
-  const file = fileURLToPath(new URL(`../../ts/native/generated/potstill.${platform}.node`, import.meta.url));
-  const name = `@potstill/native-${platform}`;
+  const file = fileURLToPath(new URL(`../../ts/native/generated/${binary}.${platform}.node`, import.meta.url));
+  const source = `@potstill/${name}-${platform}`;
   return [
-    { source: 'local build', load: () => require(file) as unknown },
-    { source: name, load: () => require(name) as unknown },
+    { source: 'local build', exists: () => existsSync(file), load: () => require(file) as unknown },
+    { source, exists: () => resolves(require, source), load: () => require(source) as unknown },
   ];
+}
+
+function resolves(require: NodeJS.Require, name: string): boolean {
+  try {
+    require.resolve(name);
+    return true;
+  } catch {
+    return false;
+  }
 }

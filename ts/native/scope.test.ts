@@ -1,5 +1,5 @@
 import { expect, test } from 'vitest';
-import { loadEngine } from './load.ts';
+import { loadEngine } from './load-engine.ts';
 import { keep, scope } from './scope.ts';
 import { Tensor } from './tensor.ts';
 

@@ -2,7 +2,7 @@ import { afterAll, expect, test } from 'vitest';
 import { concat } from './concat.ts';
 import type { Engine } from './engine.ts';
 import { gradients } from './gradients.ts';
-import { loadEngine } from './load.ts';
+import { loadEngine } from './load-engine.ts';
 import { Tensor } from './tensor.ts';
 
 const engine: Engine = await loadEngine({ threads: 2 });

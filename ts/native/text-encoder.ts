@@ -3,7 +3,9 @@ import type { LoadedTextEncoder, Outcome, TokenIds } from './generated/binding.j
 import { Handle } from './handle.ts';
 import { allocateFor } from './load-handle.ts';
 import { unwrap } from './outcome.ts';
+import { Tape } from './tape.ts';
 import { Tensor } from './tensor.ts';
+import type { Unet } from './unet.ts';
 
 /** Tokens of a sequence, of every known model. */
 const TOKENS = 77;
@@ -17,6 +19,14 @@ export interface EncodedPrompts {
   /** Ids of the tokens, and those of SDXL's second tokenizer; of a weighted prompt a row for each of its sequences. */
   readonly tokenIds: readonly (readonly number[])[];
   readonly tokenIds2: readonly (readonly number[])[] | undefined;
+}
+
+/** What a UNet is told of prompts, a row each. */
+export interface TextOutputs {
+  /** [prompts, 77, width]. */
+  readonly encoderHiddenStates: Tensor;
+  /** SDXL: [prompts, 1280]. */
+  readonly textEmbeds?: Tensor | undefined;
 }
 
 /** The tokenizers and text encoders of a model: one of each, or SDXL's two. */
@@ -37,6 +47,21 @@ export class TextEncoder extends Handle {
   }
 
   /**
+   * Encoders whose every weight is random, a function of the configurations and the seeds, behind CLIP's own tokenizer.
+   *
+   * @param encoders one, or SDXL's two: transformers' `config.json` of each, and its seed
+   */
+  static async random(
+    engine: Engine,
+    encoders: readonly { readonly config: object; readonly seed: bigint }[],
+  ): Promise<TextEncoder> {
+    const configs = encoders.map(({ config }) => JSON.stringify(config));
+    const seeds = encoders.map(({ seed }) => seed);
+    const made = await allocateFor(engine, (out) => engine.native.randomTextEncoder(out, configs, seeds));
+    return new TextEncoder(engine, ...made);
+  }
+
+  /**
    * Prompts as they are, the first 77 tokens of each, as diffusers encodes them.
    *
    * @param clipSkip how many layers before the one that the model was trained with to take the states from
@@ -46,6 +71,37 @@ export class TextEncoder extends Handle {
     return this.#encode(prompts.length, (hidden, pooled) =>
       native.encodePrompts(hidden, pooled, this.id, [...prompts], clipSkip),
     );
+  }
+
+  /**
+   * {@link TextEncoder.encode} without a wait: it is enqueued like every operation, and its errors surface at the next read.
+   * With `trainedBeside`, the outputs are leaves of what is computed of them, and the tape leads back into LoRAs on the
+   * encoders (`Lora.createOnText`), whose gradients are gathered with that UNet's.
+   */
+  forward(prompts: readonly string[]): { readonly outputs: TextOutputs };
+  forward(
+    prompts: readonly string[],
+    options: { readonly trainedBeside: Unet },
+  ): { readonly outputs: TextOutputs; readonly tape: Tape<keyof TextOutputs, never> };
+  forward(
+    prompts: readonly string[],
+    options?: { readonly trainedBeside: Unet },
+  ): { outputs: TextOutputs; tape?: Tape<keyof TextOutputs, never> } {
+    const { engine, width, pooledWidth } = this;
+    const rows = prompts.length;
+    const shapes = { encoderHiddenStates: [rows, TOKENS, width] };
+    const all = Object.entries(pooledWidth === undefined ? shapes : { ...shapes, textEmbeds: [rows, pooledWidth] });
+    const made = all.map(([name, shape]) => [name, new Tensor(engine, engine.allocate(), shape)] as const);
+    const outs = made.map(([, tensor]) => tensor.id);
+    const outputs = Object.fromEntries(made) as unknown as TextOutputs;
+    if (options === undefined) {
+      engine.native.textForward(outs, this.id, [...prompts]);
+      return { outputs };
+    }
+    const tape = engine.allocate();
+    engine.native.textForward(outs, this.id, [...prompts], tape, options.trainedBeside.id);
+    const names = made.map(([name]) => name);
+    return { outputs, tape: new Tape(engine, tape, names, []) };
   }
 
   /**

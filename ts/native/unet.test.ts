@@ -3,8 +3,20 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, expect, test } from 'vitest';
 import { relativeError, UnetFixture } from '../../test/support/unet-fixture.ts';
-import { AdamW, Ema, gradients, inspectTensors, loadEngine, scope, type Tensor, Unet } from './index.ts';
+import {
+  createOptimizer,
+  Ema,
+  gradients,
+  inspectTensors,
+  loadEngine,
+  type Optimizer,
+  scope,
+  type Tensor,
+  Unet,
+} from './index.ts';
 
+/** torch's defaults. */
+const ADAMW = { id: 'adamw', betas: [0.9, 0.999], eps: 1e-8, weightDecay: 0.01 } as const;
 const engine = await loadEngine({ threads: 2 });
 const sd15 = new UnetFixture('unet_sd15_tiny');
 let unet: Unet;
@@ -62,7 +74,7 @@ test('SDXL with its added conditioning too', async () => {
 
 test("loss and every parameter's gradient are the reference's, recomputed or not", async () => {
   unet.setTrainable('all');
-  const optimizer = AdamW.create(unet);
+  const optimizer = createOptimizer(unet, ADAMW);
   const { loss, gradients: expected } = sd15.case('even');
   expect(await backward('even')).toBeCloseTo(loss, 5);
   const parameters = await unet.parameters();
@@ -89,7 +101,7 @@ test("loss and every parameter's gradient are the reference's, recomputed or not
 
 test('gradients of several tapes add up, and only what is trained has one', async () => {
   unet.setTrainable(['conv_out.bias']);
-  const optimizer = AdamW.create(unet);
+  const optimizer = createOptimizer(unet, ADAMW);
   await backward('even');
   const once = await gradientOf('conv_out.bias');
   await backward('even', { scale: 0.5 });
@@ -129,7 +141,7 @@ test("an input's gradient is given when it is asked for, and never lost silently
 test('a training goes on to the bit after a checkpoint', async () => {
   using student = await sd15.unet(engine);
   using other = await sd15.unet(engine);
-  const step = async (network: Unet, optimizer: AdamW, ema: Ema): Promise<void> =>
+  const step = async (network: Unet, optimizer: Optimizer, ema: Ema): Promise<void> =>
     scope(async () => {
       const { inputs, target } = sd15.inputs(engine, 'fractional');
       const { outputs, tape } = network.forward(inputs, { grad: true });
@@ -143,7 +155,7 @@ test('a training goes on to the bit after a checkpoint', async () => {
     });
   const parts = [student, other].map((network) => {
     network.setTrainable('all');
-    return { network, optimizer: AdamW.create(network), ema: Ema.create(network, { decay: 0.9 }) };
+    return { network, optimizer: createOptimizer(network, ADAMW), ema: Ema.create(network, { decay: 0.9 }) };
   }) as [Parts, Parts];
   const [first, second] = parts;
   await step(first.network, first.optimizer, first.ema);
@@ -178,7 +190,7 @@ test('a training goes on to the bit after a checkpoint', async () => {
 
 interface Parts {
   readonly network: Unet;
-  readonly optimizer: AdamW;
+  readonly optimizer: Optimizer;
   readonly ema: Ema;
 }
 
@@ -209,7 +221,7 @@ test('inputs that do not fit surface at the read, by the name of the input', asy
 
 test('after a failed tape no step is taken, and the failure surfaces at the next read', async () => {
   unet.setTrainable(['conv_out.bias']);
-  const optimizer = AdamW.create(unet);
+  const optimizer = createOptimizer(unet, ADAMW);
   const digest = await unet.digest();
   const { inputs, target } = sd15.inputs(engine, 'even');
   const { tape } = unet.forward(inputs, { grad: true });

@@ -40,6 +40,12 @@ export class Vae extends Handle {
     return new Vae(engine, ...(await allocateFor(engine, (out) => engine.native.loadVae(out, path, kind))));
   }
 
+  /** A VAE whose every weight is random, a function of the configuration (a diffusers `config.json`) and the seed. */
+  static async random(engine: Engine, config: object, seed: bigint): Promise<Vae> {
+    const json = JSON.stringify(config);
+    return new Vae(engine, ...(await allocateFor(engine, (out) => engine.native.randomVae(out, json, seed))));
+  }
+
   /**
    * Scaled latents (the mean), [B, 4, H/8, W/8], of pixels in [−1, 1], [B, 3, H, W].
    *

@@ -7,23 +7,19 @@ import {
   type Model,
   openModel,
   readTensors,
-  type SamplerKind,
-  type Spacing,
   type Tensor,
   TextEncoder,
   Unet,
   type WeightedAdapter,
 } from '../native/index.ts';
 import {
-  type Conditioning,
   guided,
-  type PromptSyntax,
+  type PictureSettings,
+  promptConditions,
   repeat,
+  type Size,
   sampleLatents,
-  sizeIds,
   stepNoise,
-  type Unconditional,
-  withoutText,
 } from '../sampling/index.ts';
 
 /** Pixels per latent, along each side, of every known VAE; the VAE itself takes no part. */
@@ -32,22 +28,8 @@ const DOWNSCALE = 8;
 /** Seed of the fresh noise that a file does not give. */
 const FRESH_NOISE_SEED = 0n;
 
-/** How to step the noise. */
-export interface ProbeSampleSettings {
-  readonly prompt: string;
-  readonly negative: string;
-  readonly syntax: PromptSyntax;
-  readonly embeddings?: string | undefined;
-  readonly clipSkip: number;
-  /** What stands for an empty negative prompt. */
-  readonly unconditional: Unconditional;
-  readonly sampler: SamplerKind;
-  readonly spacing?: Spacing | undefined;
-  readonly karras?: boolean | undefined;
-  readonly eta?: number | undefined;
-  readonly steps: number;
-  readonly guidance: number;
-  readonly guidanceRescale?: number | undefined;
+/** How to step the noise: a picture's settings but for what the noise decides. */
+export interface ProbeSampleSettings extends Omit<PictureSettings, 'seed' | 'base' | keyof Size> {
   readonly adapters: readonly WeightedAdapter[];
   readonly signal?: AbortSignal | undefined;
   readonly onStep?: ((done: number) => void) | undefined;
@@ -64,32 +46,16 @@ export async function probeSample(
   file: string,
   settings: ProbeSampleSettings,
 ): Promise<Tensor> {
-  const { prompt, negative, unconditional, guidance, guidanceRescale: rescale, steps, sampler } = settings;
-  if (unconditional === 'zeros' && negative !== '') {
-    throw inputError('ERR_USAGE', '--uncond zeros takes the place of an empty negative prompt, but one is given', {
-      where: '--uncond',
-      remedy: 'Leave out --negative or --uncond.',
-    });
-  }
+  const { guidance, guidanceRescale: rescale, steps, sampler, spacing, karras, eta, signal, onStep } = settings;
   const model = await openModel(engine, folder);
   const { noise, fresh } = await readNoise(engine, file, model, steps);
   const [batch = 0, , height = 0, width = 0] = noise.shape;
   const encoder = await TextEncoder.open(engine, folder);
   const unet = await Unet.open(engine, componentFolder(model, 'unet'));
   for (const adapter of settings.adapters) await applyAdapter(adapter, folder, { unet, text: encoder });
-  const condition = async (text: string): Promise<Conditioning> => {
-    const { syntax, clipSkip, embeddings } = settings;
-    const { encoderHiddenStates, pooled: textEmbeds } =
-      syntax === 'plain'
-        ? await encoder.encode([text], clipSkip)
-        : await encoder.encodeWeighted(text, { clipSkip, embeddings });
-    const timeIds = textEmbeds && sizeIds(engine, { height: height * DOWNSCALE, width: width * DOWNSCALE });
-    return repeat({ encoderHiddenStates, textEmbeds, timeIds }, batch);
-  };
-  const cond = await condition(prompt);
-  const empty = guidance === 1 ? undefined : await condition(negative);
-  const uncond = empty !== undefined && unconditional === 'zeros' ? withoutText(empty) : empty;
-  const { spacing, karras, eta, signal, onStep } = settings;
+  const size = { height: height * DOWNSCALE, width: width * DOWNSCALE };
+  const told = await promptConditions(engine, encoder, { ...settings, ...size }, guidance !== 1);
+  const [cond, uncond] = [repeat(told.cond, batch), told.uncond && repeat(told.uncond, batch)];
   return sampleLatents({
     ...{ schedule: model.schedule, sampler, spacing, karras, eta, steps, noise, stepNoise: fresh, signal, onStep },
     predict: guided(unet, cond, uncond, { guidance, rescale }),

@@ -6,6 +6,8 @@ import {
   gradients,
   Lora,
   openModel,
+  type Precision,
+  type QuantFormat,
   readTensors,
   type Tensor,
   Unet,
@@ -35,6 +37,7 @@ export async function probeUnet(
     readonly backward: boolean;
     readonly recompute: boolean;
     readonly adapter?: WeightedAdapter | undefined;
+    readonly dtype?: Precision | QuantFormat;
   },
 ): Promise<ProbedUnet> {
   const model = await openModel(engine, folder);
@@ -56,7 +59,7 @@ export async function probeUnet(
   };
   const remedy = `A ${model.kind} UNet needs ${needed(model.kind, options.backward)}; with the sizes of this model's unet/config.json.`;
   const target = options.backward ? input('target') : undefined;
-  const unet = await Unet.open(engine, componentFolder(model, 'unet'));
+  const unet = await Unet.open(engine, componentFolder(model, 'unet'), options.dtype);
   const { adapter } = options;
   if (target === undefined) {
     if (adapter !== undefined) await applyAdapter(adapter, folder, { unet });

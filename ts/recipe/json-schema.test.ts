@@ -21,7 +21,15 @@ test('describes the recipe as it is written', () => {
 
 test('is walked through lists and unions', () => {
   expect(keysAt(schema, ['teachers', 3])).toContain('weight');
-  expect(keysAt(schema, ['student', 'train', 'lora'])).toEqual(['rank', 'alpha', 'targets']);
+  expect(keysAt(schema, ['student', 'train', 'lora'])).toEqual([
+    'rank',
+    'alpha',
+    'targets',
+    'blocks',
+    'rslora',
+    'dora',
+    'text',
+  ]);
   expect(keysAt(schema, ['method'])).toContain('guidance');
   expect(schemasAt(schema, ['nowhere', 0])).toEqual([]);
 });

@@ -31,9 +31,27 @@ export function schemasAt(root: JsonSchema, path: readonly PropertyKey[]): JsonS
   );
 }
 
-/** Keys that an object at this path may have. */
-export function keysAt(root: JsonSchema, path: readonly PropertyKey[]): string[] {
-  return [...new Set(schemasAt(root, path).flatMap(({ properties }) => Object.keys(properties ?? {})))];
+/**
+ * Keys that an object at this path may have.
+ *
+ * @param value the object: of a union's branches, those count that it belongs to by the words that tell them apart (`id`)
+ */
+export function keysAt(root: JsonSchema, path: readonly PropertyKey[], value?: unknown): string[] {
+  const all = schemasAt(root, path);
+  const own = all.filter((node) => isOfBranch(node, value));
+  const keysOf = (nodes: readonly JsonSchema[]): string[] => [
+    ...new Set(nodes.flatMap(({ properties }) => Object.keys(properties ?? {}))),
+  ];
+  const keys = keysOf(own);
+  return keys.length > 0 ? keys : keysOf(all);
+}
+
+/** Whether an object has the fixed words of a branch. */
+function isOfBranch({ properties = {} }: JsonSchema, value: unknown): boolean {
+  const has = (typeof value === 'object' && value !== null ? value : {}) as Readonly<Record<string, unknown>>;
+  return Object.entries(properties).every(
+    ([key, node]) => node.const === undefined || has[key] === undefined || has[key] === node.const,
+  );
 }
 
 function branches(node: JsonSchema | undefined): JsonSchema[] {

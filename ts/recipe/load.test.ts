@@ -1,7 +1,8 @@
 import { mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { afterAll, beforeAll, describe, expect, test, vi } from 'vitest';
+import { methods } from '../methods/index.ts';
 import { MAX_RECIPE_BYTES, parseDocument } from './document.ts';
 import { RecipeError } from './error.ts';
 import { loadRecipe, resolveRecipe } from './load.ts';
@@ -68,6 +69,37 @@ describe('a valid recipe', () => {
 });
 
 describe('an unusable recipe', () => {
+  test('methods that train in different phases share no run', () => {
+    const mixed = 'data=[{"images":"a"},{"images":"b","method":{"id":"prior"}}]';
+    expect(problems(RECIPE, [mixed])).toEqual([]);
+    const { prior } = methods;
+    const phased = vi.spyOn(methods, 'prior', 'get');
+    phased.mockReturnValue({ ...prior, groups: { student: ['student'], critic: ['student'] } });
+    expect(problems(RECIPE, [mixed])).toEqual([
+      expect.stringMatching(/data\[1\]\.method: trains in other phases than method "cfg"/),
+    ]);
+    phased.mockRestore();
+  });
+
+  test('a key of another optimizer is not known to this one, whose keys are named', () => {
+    const [problem, ...others] = problems(RECIPE, ['training.optimizer={"id":"lion","eps":1}']);
+    expect(others).toEqual([]);
+    expect(problem).toMatch(/unknown key "eps"\. Known here: id, lr, /);
+    expect(problem).not.toMatch(/Did you mean|dynamic|growthRate|clipThreshold/);
+    expect(problems(RECIPE, ['training.optimizer={"id":"lion","bets":[0.9,0.99]}'])).toEqual([
+      expect.stringContaining('unknown key "bets". Did you mean "betas"?'),
+    ]);
+  });
+
+  test.each([
+    ['{"loras":{"A B":{"rank":4}}}', 'student.train.loras.A B: must be small letters, digits, - and _. Give it'],
+    ['{"loras":{}}', 'student.train.loras: names no LoRA'],
+    ['{"loras":{"a":{"rank":0}}}', 'student.train.loras.a.rank: must be '],
+    ['{"lora":{"rnk":4}}', 'student.train.lora.rnk: unknown key "rnk". Did you mean "rank"?'],
+  ])('of several ways to say what is trained, the one that was meant is explained: %s', (train, what) => {
+    expect(problems(RECIPE, [`student.train=${train}`])).toEqual([expect.stringContaining(what)]);
+  });
+
   test.each([
     [
       'a slip in a key',
@@ -191,10 +223,11 @@ describe('data for validation', () => {
 
   test('is not all there is, and takes nothing that training would', () => {
     expect(whats('data=[{"images":"b","use":"validation"}]')).toEqual([expect.stringContaining('nothing to train on')]);
-    const odd = '{"images":"b","use":"validation","repeats":2,"captionDropout":0.1}';
+    const odd = '{"images":"b","use":"validation","repeats":2,"captionDropout":0.1,"lossWeight":2}';
     expect(whats(`data=[{"images":"a"},${odd}]`)).toEqual([
       expect.stringMatching(/data\[1\]\.repeats: is for training/),
       expect.stringMatching(/data\[1\]\.captionDropout: is for training/),
+      expect.stringMatching(/data\[1\]\.lossWeight: is for training/),
     ]);
   });
 });

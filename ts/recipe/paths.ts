@@ -1,5 +1,6 @@
 import { dirname, resolve } from 'node:path';
 import type { Recipe } from './schema.ts';
+import { withLoraFiles } from './student.ts';
 
 type Step = string | number;
 
@@ -9,7 +10,18 @@ export function resolvePaths(recipe: Recipe, baseOf: (path: readonly Step[]) => 
   return {
     ...recipe,
     output: absolute(recipe.output ?? `runs/${folderName(recipe.name)}`, 'output'),
-    student: { ...recipe.student, model: absolute(recipe.student.model, 'student', 'model') },
+    student: {
+      ...recipe.student,
+      model: absolute(recipe.student.model, 'student', 'model'),
+      ...(recipe.student.encoders === undefined
+        ? {}
+        : { encoders: absolute(recipe.student.encoders, 'student', 'encoders') }),
+      train: withLoraFiles(recipe.student.train, (file, name) =>
+        name === undefined
+          ? absolute(file, 'student', 'train', 'lora')
+          : absolute(file, 'student', 'train', 'loras', name),
+      ),
+    },
     teachers: recipe.teachers.map((teacher, index) => ({
       ...teacher,
       model: absolute(teacher.model, 'teachers', index, 'model'),
@@ -18,7 +30,11 @@ export function resolvePaths(recipe: Recipe, baseOf: (path: readonly Step[]) => 
         file: absolute(adapter.file, 'teachers', index, 'lora', position, 'file'),
       })),
     })),
-    data: recipe.data.map((set, index) => ({ ...set, images: absolute(set.images, 'data', index, 'images') })),
+    data: recipe.data.map((set, index) => ({
+      ...set,
+      images: absolute(set.images, 'data', index, 'images'),
+      ...(set.masks === undefined ? {} : { masks: absolute(set.masks, 'data', index, 'masks') }),
+    })),
     cache: { ...recipe.cache, dir: absolute(recipe.cache.dir, 'cache', 'dir') },
   };
 }

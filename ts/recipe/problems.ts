@@ -32,7 +32,9 @@ export function explainIssue(schema: JsonSchema, issue: z.core.$ZodIssue): Probl
   const value = (what: string, help = remedy): Problem[] => [{ code: 'ERR_RECIPE_VALUE', path, what, remedy: help }];
   switch (issue.code) {
     case 'unrecognized_keys':
-      return issue.keys.map((key) => unknownKey(schema, path, key));
+      return issue.keys.map((key) => unknownKey(schema, path, key, issue.input));
+    case 'invalid_key':
+      return value(issue.issues.map(({ message }) => message).join(' and '), 'Give it another name.');
     case 'invalid_union':
       return explainUnion(schema, issue);
     case 'invalid_value':
@@ -55,8 +57,22 @@ export function explainIssue(schema: JsonSchema, issue: z.core.$ZodIssue): Probl
   }
 }
 
-function unknownKey(schema: JsonSchema, path: readonly PropertyKey[], key: string): Problem {
-  const known = keysAt(schema, path);
+/** Words of other trainers that mean nothing here, with the reason. */
+const FOREIGN_WORDS: ReadonlyMap<string, string> = new Map([
+  [
+    'temperature',
+    'A temperature cancels in the distance of two predictions: it would be a factor on the loss. Leave it out.',
+  ],
+  ['kl', 'The divergence of two Gaussians of one width is their squared distance: "mse".'],
+]);
+
+function unknownKey(schema: JsonSchema, path: readonly PropertyKey[], key: string, object: unknown): Problem {
+  const foreign = FOREIGN_WORDS.get(key);
+  if (foreign !== undefined) {
+    return { code: 'ERR_RECIPE_UNKNOWN_KEY', path, key, what: `unknown key "${key}"`, remedy: foreign };
+  }
+  // The key itself may be one of another branch.
+  const known = keysAt(schema, path, object).filter((other) => other !== key);
   const guess = nearest(key, known);
   const remedy = guess === undefined ? `Known here: ${known.join(', ')}.` : `Did you mean "${guess}"?`;
   return { code: 'ERR_RECIPE_UNKNOWN_KEY', path, key, what: `unknown key "${key}"`, remedy };
@@ -67,7 +83,7 @@ function missing(path: readonly PropertyKey[], remedy: string): Problem {
   return { code: 'ERR_RECIPE_MISSING_KEY', path, what: `"${key}" is missing`, remedy: `Add it. ${remedy}` };
 }
 
-/** The problems of the branch that was meant: the one that does not fail at its root. */
+/** The problems of the branch that was meant: the one that does not fail at its root, or else by unknown keys alone. */
 function explainUnion(schema: JsonSchema, issue: z.core.$ZodIssueInvalidUnion): Problem[] {
   const { path } = issue;
   const remedy = describe(schema, path);
@@ -76,8 +92,10 @@ function explainUnion(schema: JsonSchema, issue: z.core.$ZodIssueInvalidUnion): 
   const fitting = issue.errors.filter((branch) =>
     branch.every((inner) => inner.path.length > 0 || inner.code === 'unrecognized_keys'),
   );
-  const [branch] = fitting;
-  if (branch !== undefined && fitting.length === 1) {
+  const known = fitting.filter((branch) => branch.every(({ path: inner }) => inner.length > 0));
+  const likely = known.length > 0 ? known : fitting;
+  const [branch] = likely;
+  if (branch !== undefined && likely.length === 1) {
     return branch.flatMap((inner) => explainIssue(schema, { ...inner, path: [...path, ...inner.path] }));
   }
   const expected = issue.errors.flatMap((branchIssues) => branchIssues.map(expectation));
@@ -93,7 +111,8 @@ function explainDiscriminator(schema: JsonSchema, issue: z.core.$ZodIssueInvalid
   const given = (issue.input as Readonly<Record<string, unknown>> | undefined)?.[key];
   if (given === undefined) return missing(path, `One of ${list(known)}.`);
   const what = `unknown ${formatPath(object)} ${JSON.stringify(given)}`;
-  return { code: 'ERR_RECIPE_VALUE', path, what, remedy: meant(given, known, `Known: ${list(known)}.`) };
+  const foreign = typeof given === 'string' ? FOREIGN_WORDS.get(given) : undefined;
+  return { code: 'ERR_RECIPE_VALUE', path, what, remedy: foreign ?? meant(given, known, `Known: ${list(known)}.`) };
 }
 
 function expectation(issue: z.core.$ZodIssue): string {

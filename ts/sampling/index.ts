@@ -13,7 +13,6 @@ export {
   MOST_WHOLE_PIXELS,
   Painter,
   type PaintingOptions,
-  type PromptOptions,
   type VaeTiling,
   type WeightedUnet,
 } from './painter.ts';
@@ -28,5 +27,6 @@ export {
 } from './picture-text.ts';
 export { withText } from './png-text.ts';
 export { asKind, averaged, type GuidanceOptions, guided, hybrid, type Predictor } from './predictor.ts';
+export { condition, type PromptOptions, promptConditions } from './prompt-conditions.ts';
 export { type LatentSampling, sampleLatents } from './sample-latents.ts';
 export type { BaseSteps, PictureSettings, PromptSyntax, Unconditional } from './settings.ts';

@@ -14,12 +14,13 @@ import {
   Vae,
   type WeightedAdapter,
 } from '../native/index.ts';
-import { type Conditioning, repeat, type Size, type SizeConditioning, sizeIds, withoutText } from './conditioning.ts';
+import { type Conditioning, repeat, type Size } from './conditioning.ts';
 import { stepNoise, unitNoise } from './noise.ts';
 import { withPictureText } from './picture-text.ts';
 import { asKind, averaged, type GuidanceOptions, guided, hybrid, type Predictor } from './predictor.ts';
+import { condition, type PromptOptions, promptConditions } from './prompt-conditions.ts';
 import { sampleLatents } from './sample-latents.ts';
-import type { PictureSettings, PromptSyntax } from './settings.ts';
+import type { PictureSettings } from './settings.ts';
 
 /** A UNet and its share of the prediction. */
 export interface WeightedUnet {
@@ -40,15 +41,6 @@ export interface PaintingOptions {
   readonly onStep?: ((done: number) => void) | undefined;
 }
 
-/** How a prompt becomes conditioning. */
-export interface PromptOptions {
-  /** `plain` by default: what training and evaluation encode. */
-  readonly syntax?: PromptSyntax | undefined;
-  readonly embeddings?: string | undefined;
-  readonly clipSkip?: number | undefined;
-  readonly sizes?: SizeConditioning | undefined;
-}
-
 /** Whether pictures are decoded by tiles: `auto` does so from more pixels than {@link MOST_WHOLE_PIXELS}. */
 export type VaeTiling = 'auto' | 'on' | 'off';
 
@@ -60,36 +52,47 @@ export class Painter implements Disposable {
   readonly model: Model;
   readonly #engine: Engine;
   readonly #text: TextEncoder;
+  readonly #ownsText: boolean;
   readonly #vae: Vae;
 
-  private constructor(engine: Engine, model: Model, text: TextEncoder, vae: Vae) {
+  private constructor(
+    engine: Engine,
+    model: Model,
+    { text, owned }: { readonly text: TextEncoder; readonly owned: boolean },
+    vae: Vae,
+  ) {
     this.#engine = engine;
     this.model = model;
     this.#text = text;
+    this.#ownsText = owned;
     this.#vae = vae;
   }
 
   /**
    * Loads everything but the UNet from a model's folder.
    *
+   * @param options.text a model whose text encoders are taken in place of the model's own, or encoders that are there,
+   *   which stay their owner's
    * @param options.vae a VAE's component folder, in place of the model's own
    */
   static async open(
     engine: Engine,
     folder: string,
-    options: { readonly vae?: string | undefined } = {},
+    options: { readonly text?: string | TextEncoder | undefined; readonly vae?: string | undefined } = {},
   ): Promise<Painter> {
     const model = await openModel(engine, folder);
-    const text = await TextEncoder.open(engine, folder);
+    const { text: given = folder } = options;
+    const text = typeof given === 'string' ? await TextEncoder.open(engine, given) : given;
+    const owned = text !== given;
     try {
       return new Painter(
         engine,
         model,
-        text,
+        { text, owned },
         await Vae.open(engine, options.vae ?? componentFolder(model, 'vae'), model.kind),
       );
     } catch (thrown) {
-      text.dispose();
+      if (owned) text.dispose();
       model.schedule.dispose();
       throw thrown;
     }
@@ -111,14 +114,8 @@ export class Painter implements Disposable {
   }
 
   /** Conditioning of a prompt for pictures of a size, one row. */
-  async condition(prompt: string, size: Size, options: PromptOptions = {}): Promise<Conditioning> {
-    const { syntax = 'plain', embeddings, clipSkip, sizes } = options;
-    const { encoderHiddenStates, pooled: textEmbeds } =
-      syntax === 'plain'
-        ? await this.#text.encode([prompt], clipSkip)
-        : await this.#text.encodeWeighted(prompt, { clipSkip, embeddings });
-    const timeIds = textEmbeds && sizeIds(this.#engine, size, sizes);
-    return { encoderHiddenStates, textEmbeds, timeIds };
+  condition(prompt: string, size: Size, options: PromptOptions = {}): Promise<Conditioning> {
+    return condition(this.#engine, this.#text, prompt, size, options);
   }
 
   /** The unit noise of a seed, [1, 4, h, w]: the same for every network that is to be compared. */
@@ -176,7 +173,7 @@ export class Painter implements Disposable {
   }
 
   dispose(): void {
-    this.#text.dispose();
+    if (this.#ownsText) this.#text.dispose();
     this.#vae.dispose();
     this.model.schedule.dispose();
   }
@@ -191,20 +188,8 @@ export class Painter implements Disposable {
     rows: number,
     isGuided: boolean,
   ): Promise<{ cond: Conditioning; uncond: Conditioning | undefined }> {
-    const { prompt, negative = '', unconditional = 'encode', syntax = 'weighted' } = settings;
-    const { embeddings, clipSkip, sizes } = settings;
-    if (unconditional === 'zeros' && negative !== '') {
-      throw inputError('ERR_USAGE', 'zeros take the place of an empty negative prompt, but one is given', {
-        where: 'unconditional',
-        remedy: 'Leave out the negative prompt, or encode it.',
-      });
-    }
-    const options = { syntax, embeddings, clipSkip, sizes };
-    const cond = await this.condition(prompt, settings, options);
-    if (!isGuided) return { cond: repeat(cond, rows), uncond: undefined };
-    const empty = await this.condition(negative, settings, options);
-    const uncond = unconditional === 'zeros' ? withoutText(empty) : empty;
-    return { cond: repeat(cond, rows), uncond: repeat(uncond, rows) };
+    const { cond, uncond } = await promptConditions(this.#engine, this.#text, settings, isGuided);
+    return { cond: repeat(cond, rows), uncond: uncond && repeat(uncond, rows) };
   }
 
   #predictor(

@@ -1,23 +1,28 @@
-import { createHash } from 'node:crypto';
-import { createReadStream } from 'node:fs';
-import { readdir, stat } from 'node:fs/promises';
+import { existsSync } from 'node:fs';
+import { stat } from 'node:fs/promises';
 import { basename, join, resolve } from 'node:path';
+import { knownSha256 } from '../model/known-digest.ts';
+import { addon } from '../native/index.ts';
+import { unwrap } from '../native/outcome.ts';
 import type { PictureModel } from './picture-text.ts';
 
-/** A model's name and the SHA-256 of its UNet's weights, one file after the other in the order of their names. */
-export async function pictureModel(path: string): Promise<PictureModel> {
-  const hash = createHash('sha256');
-  const files = await weightFiles(path);
-  for (const file of files) for await (const part of createReadStream(file)) hash.update(part as Uint8Array);
-  return { name: basename(resolve(path)), ...(files.length === 0 ? {} : { sha256: hash.digest('hex') }) };
+/** What a picture says of a model, a folder or file: its name. */
+export function modelName(path: string): string {
+  return basename(resolve(path));
 }
 
+/** A model's name and the SHA-256 of its UNet's weights, one file after the other in the order of their names. */
+export async function pictureModel(path: string, signal?: AbortSignal): Promise<PictureModel> {
+  const files = await weightFiles(path);
+  return {
+    name: modelName(path),
+    ...(files.length === 0 ? {} : { sha256: await knownSha256(files, { signal }) }),
+  };
+}
+
+/** What the loader reads: of several variants or shards in a folder those that it takes. */
 async function weightFiles(path: string): Promise<readonly string[]> {
   if ((await stat(path)).isFile()) return [path];
-  const folder = join(path, 'unet');
-  const names = await readdir(folder).catch(() => []);
-  return names
-    .filter((name) => name.endsWith('.safetensors'))
-    .sort()
-    .map((name) => join(folder, name));
+  if (!existsSync(join(path, 'unet', 'config.json'))) return [];
+  return unwrap(await addon().inspectUnet(path)).files.weights;
 }

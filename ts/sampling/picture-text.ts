@@ -1,4 +1,4 @@
-import type { ModelKind, SamplerKind } from '../native/index.ts';
+import type { ModelKind, Precision, SamplerKind } from '../native/index.ts';
 import { packageVersion } from '../version.ts';
 import { withText } from './png-text.ts';
 import type { PictureSettings } from './settings.ts';
@@ -22,6 +22,8 @@ export interface PictureModels {
   /** The family, which decides what other programs' `Clip skip` counts; SD1.5 by default. */
   readonly kind?: ModelKind | undefined;
   readonly model?: PictureModel | undefined;
+  /** What the UNets' matrices were multiplied in; f32 by default. */
+  readonly dtype?: Precision | undefined;
   /** That of the first steps. */
   readonly base?: PictureModel | undefined;
   /** In place of the model's own. */
@@ -54,7 +56,7 @@ export function withPictureText(png: Uint8Array, settings: PictureSettings, mode
  * there, the last one 1: what SD1.5 was trained with, while SDXL was trained with the one before it.
  */
 export function describe(settings: PictureSettings, models: PictureModels = {}): string {
-  const { kind = 'sd15', model, base, vae } = models;
+  const { kind = 'sd15', model, dtype, base, vae } = models;
   const adapters = models.adapters?.map(({ name, weight }) => `${name}:${weight}`).join(', ');
   const { prompt, negative = '', sampler, spacing, karras, eta, steps, guidance, guidanceRescale } = settings;
   const { seed, width, height, clipSkip = 0, unconditional, base: baseSteps } = settings;
@@ -70,6 +72,7 @@ export function describe(settings: PictureSettings, models: PictureModels = {}):
     ['Size', `${width}x${height}`],
     ['Model hash', model?.sha256?.slice(0, SHORT_HASH)],
     ['Model', model?.name],
+    ['Precision', dtype === 'f32' ? undefined : dtype],
     ['VAE', vae?.name],
     ['Adapters', adapters === '' ? undefined : adapters],
     ['Clip skip', clipSkip === 0 ? undefined : clipSkip + TRAINED_LAYER[kind]],
@@ -95,10 +98,14 @@ function quoted(value: string): string {
 }
 
 /** Everything that decides a picture, as JSON. The seed is a string: JSON's numbers do not hold 64 bits. */
-export function pictureRecipe(settings: PictureSettings, { model, base, vae, adapters }: PictureModels = {}): object {
+export function pictureRecipe(
+  settings: PictureSettings,
+  { model, dtype = 'f32', base, vae, adapters }: PictureModels = {},
+): object {
   const { seed, base: baseSteps, ...rest } = settings;
   return {
     ...{ version: 1, potstill: packageVersion(), model, vae, ...rest },
+    ...(dtype === 'f32' ? {} : { dtype }),
     ...(adapters === undefined || adapters.length === 0 ? {} : { adapters }),
     ...(baseSteps === undefined ? {} : { base: { ...baseSteps, model: base } }),
     ...{ seed: String(seed), noise: 'philox' },

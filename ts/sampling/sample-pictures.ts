@@ -1,7 +1,6 @@
-import { existsSync } from 'node:fs';
 import { join } from 'node:path';
 import { inputError } from '../errors.ts';
-import { requireModelMemory } from '../machine/index.ts';
+import { type ModelPart, requireModelMemory } from '../machine/index.ts';
 import {
   componentFolder,
   type Engine,
@@ -9,11 +8,13 @@ import {
   keep,
   type Model,
   openModel,
+  type Precision,
   type PredictionKind,
   type Schedule,
   scope,
   Tensor,
   Unet,
+  vaePath,
   type WeightedAdapter,
 } from '../native/index.ts';
 import type { Progress } from '../progress.ts';
@@ -21,7 +22,7 @@ import { writeAtomic } from '../write-atomic.ts';
 import type { Size } from './conditioning.ts';
 import { grid } from './grid.ts';
 import { Painter, type VaeTiling, type WeightedUnet } from './painter.ts';
-import { pictureModel } from './picture-model.ts';
+import { modelName, pictureModel } from './picture-model.ts';
 import { type PictureModels, withPictureText } from './picture-text.ts';
 import type { BaseSteps, PictureSettings } from './settings.ts';
 
@@ -37,6 +38,8 @@ export interface SampleRequest extends Omit<PictureSettings, 'prompt' | 'seed' |
   readonly size: Size | undefined;
   /** Who makes the first steps. */
   readonly base: (BaseSteps & { readonly folder: string }) | undefined;
+  /** What the UNets' matrices are kept and multiplied in; the text encoders and the VAE are f32. */
+  readonly dtype: Precision;
   /** Most pictures of a prompt to make at once. */
   readonly batch: number;
   readonly vaeTiling: VaeTiling;
@@ -66,27 +69,30 @@ export interface SampledPictures {
 /** Paints every prompt with every seed into PNG files; each appears whole or not at all. */
 export async function samplePictures(engine: Engine, request: SampleRequest): Promise<SampledPictures> {
   const { prompts, seeds, steps, out, progress, signal } = request;
-  const vae = vaeFolder(request.vae);
-  const { folder, base } = request;
-  await requireModelMemory([
-    { model: folder, part: 'unet' },
+  const vae = request.vae && vaePath(request.vae);
+  const { folder, base, dtype } = request;
+  const parts: ModelPart[] = [
+    { model: folder, part: 'unet', dtype },
     { model: folder, part: 'text' },
     { model: vae ?? folder, part: 'vae' },
-    ...(base === undefined ? [] : [{ model: base.folder, part: 'unet' as const, what: 'base' }]),
-  ]);
+    ...(base === undefined ? [] : [{ model: base.folder, part: 'unet' as const, what: 'base', dtype }]),
+  ];
+  await requireModelMemory(parts, engine.device);
   using painter = await Painter.open(engine, request.folder, { vae });
   const { model, defaultSize } = painter;
+  refuseSizes(model, request);
   const { width, height } = request.size ?? { width: defaultSize, height: defaultSize };
   painter.noise(0n, { width, height }).dispose(); // refuses a size before the UNet is read
-  using networks = await Networks.open(engine, model, request.base?.folder);
+  using networks = await Networks.open(engine, model, request.base?.folder, dtype);
   for (const { unet } of networks.all) await painter.apply(request.adapters, unet);
   const models: PictureModels = {
     kind: model.kind,
-    model: await pictureModel(request.folder),
-    base: request.base && (await pictureModel(request.base.folder)),
-    vae: request.vae === undefined ? undefined : { name: (await pictureModel(request.vae)).name },
+    dtype,
+    model: await pictureModel(request.folder, signal),
+    base: request.base && (await pictureModel(request.base.folder, signal)),
+    vae: request.vae === undefined ? undefined : { name: modelName(request.vae) },
     adapters: await Promise.all(
-      request.adapters.map(async ({ file, weight }) => ({ ...(await pictureModel(file)), weight })),
+      request.adapters.map(async ({ file, weight }) => ({ ...(await pictureModel(file, signal)), weight })),
     ),
   };
 
@@ -125,6 +131,15 @@ export async function samplePictures(engine: Engine, request: SampleRequest): Pr
   return { images, grid: file };
 }
 
+/** A choice that a model has no ear for is an error, not ignored. */
+function refuseSizes({ folder, kind }: Model, { sizes }: SampleRequest): void {
+  if (kind === 'sdxl' || Object.values(sizes ?? {}).every((size) => size === undefined)) return;
+  throw inputError('ERR_USAGE', 'SDXL models alone are told sizes, and this is one of the SD1.5 family', {
+    where: folder,
+    remedy: 'Leave out --original-size, --crop and --target-size.',
+  });
+}
+
 /** The UNet of the model and, for hybrid sampling, that of the base. */
 class Networks implements Disposable {
   readonly all: readonly WeightedUnet[];
@@ -141,9 +156,9 @@ class Networks implements Disposable {
    * @throws PotstillError when the base is of another family, so that it cannot read the model's text or latents, or has
    * another noise schedule, so that a timestep is not the same noise to both
    */
-  static async open(engine: Engine, model: Model, baseFolder: string | undefined): Promise<Networks> {
+  static async open(engine: Engine, model: Model, baseFolder: string | undefined, dtype: Precision): Promise<Networks> {
     const network = async (folder: string, prediction: PredictionKind): Promise<WeightedUnet> => {
-      return { unet: await Unet.open(engine, componentFolder({ folder }, 'unet')), weight: 1, prediction };
+      return { unet: await Unet.open(engine, componentFolder({ folder }, 'unet'), dtype), weight: 1, prediction };
     };
     if (baseFolder === undefined) return new Networks(await network(model.folder, model.prediction), undefined);
     const base = await openModel(engine, baseFolder);
@@ -223,13 +238,6 @@ async function requireFinite(pixels: Tensor, folder: string): Promise<void> {
     where: folder,
     remedy: "The model's weights are damaged, or --guidance is far too high.",
   });
-}
-
-/** A VAE's component folder. */
-function vaeFolder(folder: string | undefined): string | undefined {
-  if (folder === undefined) return undefined;
-  const inside = componentFolder({ folder }, 'vae');
-  return existsSync(inside) ? inside : folder;
 }
 
 /** Characters of a prompt in a file's name: enough to recognise it, short for every file system. */

@@ -1,8 +1,8 @@
 import { createHash } from 'node:crypto';
-import { mkdtemp, readFile, readlink, rm, stat, writeFile } from 'node:fs/promises';
+import { mkdtemp, readdir, readFile, readlink, rm, stat, writeFile } from 'node:fs/promises';
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http';
 import type { AddressInfo } from 'node:net';
-import { tmpdir } from 'node:os';
+import { homedir, tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { afterEach, beforeEach, expect, test } from 'vitest';
@@ -184,6 +184,26 @@ test('a pull fills the shared cache as every Hugging Face program does, and a se
   expect(hub.requests.some((request) => request.includes('/resolve/'))).toBe(false);
 });
 
+test('a variant is what is loaded, whatever was pulled before', async () => {
+  const half = Buffer.from('half the bytes');
+  hub.files.set('unet/diffusion_pytorch_model.fp16.safetensors', half);
+  const variant = () => pullModel({ name: 'me/model', revision: 'main' }, settings, { variant: 'fp16' });
+  const first = await variant();
+  const plain = await pull();
+  const again = await variant();
+  const root = join(settings.cacheDir, 'models--me--model');
+  expect(plain.model).toBe(join(root, 'snapshots', COMMIT));
+  expect(again.model).toBe(first.model);
+  expect(again.files.every(({ downloaded }) => !downloaded)).toBe(true);
+  const weights = (model: string) => readdir(join(model, 'unet'));
+  expect((await weights(again.model)).sort()).toEqual(['config.json', 'diffusion_pytorch_model.fp16.safetensors']);
+  expect(await weights(plain.model)).toContain('diffusion_pytorch_model.safetensors');
+  const file = join(again.model, 'unet/diffusion_pytorch_model.fp16.safetensors');
+  expect((await readFile(file)).equals(half)).toBe(true);
+  // Other programs find it in the snapshot as well.
+  expect(await weights(plain.model)).toContain('diffusion_pytorch_model.fp16.safetensors');
+});
+
 test('an interrupted download goes on where it stopped', async () => {
   hub.files.clear();
   hub.files.set('model.safetensors', WEIGHTS);
@@ -312,6 +332,12 @@ test('settings come from the environment that every Hugging Face program reads',
   ).toEqual({
     url: 'http://h',
     cacheDir: '/c',
+    token: 'hf_t',
+  });
+  const nothing = { XDG_CACHE_HOME: '', HF_HOME: '', HF_HUB_CACHE: '', HF_TOKEN: 'hf_t', HF_ENDPOINT: '' };
+  expect(await hubSettings(nothing)).toEqual({
+    url: 'https://huggingface.co',
+    cacheDir: join(homedir(), '.cache/huggingface/hub'),
     token: 'hf_t',
   });
   expect(await codeOf(hubSettings({ HF_HOME: home, HF_TOKEN: 'mine' }))).toBe('ERR_HUB_REFUSED');

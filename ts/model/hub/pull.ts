@@ -16,12 +16,18 @@ export interface PullOptions extends FileChoice {
 
 /** What was pulled. */
 export interface Pulled {
-  /** What `--model` takes: the snapshot's folder, or the file in it. */
+  /** What `--model` takes: the snapshot's folder, the file in it, or of a variant the folder that has it alone. */
   readonly model: string;
   readonly repository: string;
   readonly commit: string;
   readonly files: readonly { readonly path: string; readonly bytes: number; readonly downloaded: boolean }[];
 }
+
+/**
+ * Folder of a repository's folder with links to the files of one variant: a snapshot, which all programs share, may have
+ * others beside them, of which a reader takes the most exact ones.
+ */
+const VARIANTS = 'potstill-variants';
 
 const COMMIT = /^[0-9a-f]{40}$/;
 const SHA256 = /^[0-9a-f]{64}$/;
@@ -40,6 +46,10 @@ export async function pullModel(
   const { commit, files } = await list(name, revision, hub, options, where);
   const root = join(hub.cacheDir, `models--${name.replace('/', '--')}`);
   const snapshot = join(root, 'snapshots', commit);
+  const [only] = files;
+  const single = files.length === 1 && only !== undefined && only.path.endsWith('.safetensors') ? only : undefined;
+  const isVariant = options.variant !== undefined && single === undefined;
+  const alone = isVariant ? join(root, VARIANTS, `${commit}.${options.variant}`) : undefined;
   const done: { path: string; bytes: number; downloaded: boolean }[] = [];
   using task = progress.start(`pulling ${name}`, {
     total: files.reduce((sum, { size }) => sum + size, 0),
@@ -63,13 +73,14 @@ export async function pullModel(
     }
     before += file.size;
     task.set(before);
-    await link(blob, join(snapshot, ...file.path.split('/')));
+    for (const place of alone === undefined ? [snapshot] : [snapshot, alone]) {
+      await link(blob, join(place, ...file.path.split('/')));
+    }
     done.push({ path: file.path, bytes: file.size, downloaded: !present });
   }
   if (!COMMIT.test(revision)) await writeRef(join(root, 'refs', ...revision.split('/')), commit);
-  const [only] = done;
-  const single = done.length === 1 && only !== undefined && only.path.endsWith('.safetensors');
-  return { model: single ? join(snapshot, ...only.path.split('/')) : snapshot, repository: name, commit, files: done };
+  const model = single === undefined ? (alone ?? snapshot) : join(snapshot, ...single.path.split('/'));
+  return { model, repository: name, commit, files: done };
 }
 
 /** The commit that a revision is now, and those of its files that are wanted. */

@@ -1,7 +1,7 @@
 import { readFile } from 'node:fs/promises';
-import { homedir } from 'node:os';
 import { join } from 'node:path';
 import { inputError } from '../../errors.ts';
+import { userCache } from '../user-cache.ts';
 
 /** A model's repository on the Hub. */
 export interface Repository {
@@ -48,9 +48,9 @@ export function parseRepository(text: string): Repository {
  * @throws PotstillError for what is no token
  */
 export async function hubSettings(environment: NodeJS.ProcessEnv = process.env): Promise<HubSettings> {
-  const cache = environment['XDG_CACHE_HOME'] ?? join(homedir(), '.cache');
-  const home = environment['HF_HOME'] ?? join(cache, 'huggingface');
-  const tokenFile = environment['HF_TOKEN_PATH'] ?? join(home, 'token');
+  // Folders and addresses that are set to nothing are none.
+  const home = environment['HF_HOME'] || join(userCache(environment), 'huggingface');
+  const tokenFile = environment['HF_TOKEN_PATH'] || join(home, 'token');
   const stored = await readFile(tokenFile, 'utf8').catch(() => '');
   const token = (environment['HF_TOKEN'] ?? environment['HUGGING_FACE_HUB_TOKEN'] ?? stored).trim();
   if (token !== '' && !token.startsWith('hf_')) {
@@ -60,8 +60,8 @@ export async function hubSettings(environment: NodeJS.ProcessEnv = process.env):
     });
   }
   return {
-    url: (environment['HF_ENDPOINT'] ?? DEFAULT_URL).replace(/\/+$/, ''),
-    cacheDir: environment['HF_HUB_CACHE'] ?? environment['HUGGINGFACE_HUB_CACHE'] ?? join(home, 'hub'),
+    url: (environment['HF_ENDPOINT'] || DEFAULT_URL).replace(/\/+$/, ''),
+    cacheDir: environment['HF_HUB_CACHE'] || environment['HUGGINGFACE_HUB_CACHE'] || join(home, 'hub'),
     token: token === '' ? undefined : token,
   };
 }

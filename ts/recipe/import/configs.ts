@@ -62,11 +62,12 @@ export const trainingConfig = z.looseObject({
 export type BuilderConfig = z.output<typeof builderConfig>;
 export type TrainingConfig = z.output<typeof trainingConfig>;
 
-/** Which of the two an object is, by the sections that only one of them has. */
-export function kindOf(value: unknown): 'builder' | 'training' | undefined {
+/** Which config an object is, by the sections that only it has. */
+export function kindOf(value: unknown): 'builder' | 'training' | 'onetrainer' | undefined {
   const has = (key: string): boolean => typeof value === 'object' && value !== null && Object.hasOwn(value, key);
   if (has('teacher') && has('data')) return 'builder';
-  return has('student') && has('teachers') ? 'training' : undefined;
+  if (has('student') && has('teachers')) return 'training';
+  return has('training_method') || has('model_type') ? 'onetrainer' : undefined;
 }
 
 /** The keys that a schema does not name, as paths. */

@@ -125,6 +125,19 @@ describe('importRecipe', () => {
     expect(notes.find(({ code }) => code === 'text-source')?.what).toContain(`came from ${source}`);
   });
 
+  it("keeps encoders that are not the student's own", async () => {
+    const text = BUILDER.replace(/"model": \{[^}]*\}/, '"model": { "id": "shared/encoders" }');
+    const { recipe, notes } = await importRecipe([config('distill.json', TRAINING), config('shared.json', text)]);
+    expect(recipe).toMatchObject({
+      student: { model: 'stabilityai/stable-diffusion-xl-base-1.0', encoders: 'shared/encoders' },
+    });
+    const note = notes.find(({ code }) => code === 'text-source');
+    expect(note).toMatchObject({
+      path: 'student.encoders',
+      what: 'text and latents came from shared/encoders (model.id)',
+    });
+  });
+
   it('marks what a training alone does not say', async () => {
     const { recipe, notes } = await importRecipe([config('distill.json', TRAINING)]);
     expect(recipe).toMatchObject({

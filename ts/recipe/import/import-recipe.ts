@@ -1,26 +1,9 @@
-import { existsSync } from 'node:fs';
-import { dirname, relative, resolve, sep } from 'node:path';
 import { inputError } from '../../errors.ts';
 import { recipeSchema } from '../schema.ts';
 import type { BuilderConfig, TrainingConfig } from './configs.ts';
+import { type ImportNote, type ImportOptions, Notes } from './notes.ts';
+import { importOneTrainer } from './onetrainer.ts';
 import { type ReadConfig, readConfig } from './read-config.ts';
-
-/** Something of the configs that a recipe says otherwise, or not at all. */
-export interface ImportNote {
-  /** Stable name of the kind. */
-  readonly code:
-    | 'fill-in'
-    | 'text-source'
-    | 'time-ids'
-    | 'buckets'
-    | 'cache'
-    | 'hub-model'
-    | 'value-changed'
-    | 'not-imported';
-  /** Path in the recipe, or in the config that the note is about. */
-  readonly path: string;
-  readonly what: string;
-}
 
 /** A recipe made of configs. */
 export interface ImportedRecipe {
@@ -29,16 +12,6 @@ export interface ImportedRecipe {
   readonly notes: readonly ImportNote[];
 }
 
-/** How to import. */
-export interface ImportOptions {
-  /** Folder that relative paths of the configs start at; the working folder when left out. */
-  readonly base?: string | undefined;
-  /** Where the recipe will lie: its paths are relative to that; the working folder when left out. */
-  readonly out?: string | undefined;
-}
-
-/** Begins the path of what no config says. */
-const FILL_IN = 'FILL-IN';
 /** Updates, where no config says how many. */
 const DEFAULT_STEPS = 10_000;
 /** The configs' own defaults. */
@@ -53,19 +26,31 @@ const DEFAULTS = { seed: 42, timesteps: [0, 1000], outputDir: './cache/teacher_p
 export async function importRecipe(files: readonly string[], options: ImportOptions = {}): Promise<ImportedRecipe> {
   const configs: ReadConfig[] = [];
   for (const file of files) configs.push(await readConfig(file));
-  const notes: ImportNote[] = [];
-  const recipe = new Import(configs, notes, options).recipe();
+  const notes = new Notes(options);
+  const recipe = await recipeOf(configs, notes);
   for (const { file, unknown, abridged } of configs) {
-    for (const path of unknown) notes.push({ code: 'not-imported', path, what: `${file} has it; a recipe does not` });
+    for (const path of unknown) notes.note('not-imported', path, `${file} has it; a recipe does not`);
     if (abridged) {
-      notes.push({
-        code: 'buckets',
-        path: 'data.bucket.resolutions',
-        what: `ends in "..." in ${file}: the rest is not known`,
-      });
+      notes.note('buckets', 'data.bucket.resolutions', `ends in "..." in ${file}: the rest is not known`);
     }
   }
-  return { recipe: checked(recipe), notes };
+  return { recipe: checked(recipe), notes: notes.list };
+}
+
+/** One config of OneTrainer, or those of a multi-teacher distillation. */
+function recipeOf(configs: readonly ReadConfig[], notes: Notes): Promise<object> | object {
+  const foreign = configs.find((config) => config.kind === 'onetrainer');
+  if (foreign === undefined) return new Import(configs, notes).recipe();
+  const other = configs.find((config) => config !== foreign);
+  if (other === undefined) return importOneTrainer(foreign, notes);
+  throw inputError(
+    'ERR_IMPORT_CONFLICT',
+    'a config of OneTrainer is a whole training, and another is named beside it',
+    {
+      where: `${foreign.file}, ${other.file}`,
+      remedy: 'Import them one by one: each makes a recipe of its own.',
+    },
+  );
 }
 
 /** A recipe that potstill itself would refuse is a mistake of this file's, but values come from the configs. */
@@ -84,17 +69,13 @@ type Config<Kind extends ReadConfig['kind']> = Extract<ReadConfig, { kind: Kind 
 class Import {
   readonly #builders: readonly Config<'builder'>[];
   readonly #training: Config<'training'> | undefined;
-  readonly #notes: ImportNote[];
-  readonly #base: string;
-  readonly #folder: string;
+  readonly #notes: Notes;
 
-  constructor(configs: readonly ReadConfig[], notes: ImportNote[], { base = '.', out }: ImportOptions) {
+  constructor(configs: readonly ReadConfig[], notes: Notes) {
     this.#builders = configs.filter((config) => config.kind === 'builder');
     const trainings = configs.filter((config) => config.kind === 'training');
     this.#training = trainings[0];
     this.#notes = notes;
-    this.#base = resolve(base);
-    this.#folder = out === undefined ? process.cwd() : dirname(resolve(out));
     if (trainings.length > 1) {
       throw inputError('ERR_IMPORT_CONFLICT', 'there are two configs of a training', {
         where: `${trainings[0]?.file}, ${trainings[1]?.file}`,
@@ -109,21 +90,28 @@ class Import {
     const student = training?.student.checkpoint_path ?? text.model;
     this.#noteTextSource(text, student);
     const size = this.#size();
-    const images = this.#agreed('data.image_dir', ({ data }) => this.#path(data.image_dir));
+    const images = this.#agreed('data.image_dir', ({ data }) => this.#notes.path(data.image_dir));
     this.#noteUnused();
     const name = training?.run.name ?? [...this.#models().keys()].join('-');
-    this.#note('time-ids', 'teachers', TIME_IDS);
+    this.#notes.note('time-ids', 'teachers', TIME_IDS);
     return {
       $schema: 'node_modules/potstill/schema/recipe.schema.json',
       version: 1,
       name,
       seed: this.#agreed('cache.base_seed', ({ cache }) => cache.base_seed) ?? DEFAULTS.seed,
-      ...(training?.run.output_root === undefined ? {} : { output: this.#path(`${training.run.output_root}/${name}`) }),
-      student: { model: this.#model('student.model', student), train: 'unet' },
+      ...(training?.run.output_root === undefined
+        ? {}
+        : { output: this.#notes.path(`${training.run.output_root}/${name}`) }),
+      student: {
+        model: this.#notes.model('student.model', student),
+        ...(text.model === student ? {} : { encoders: this.#notes.model('student.encoders', text.model) }),
+        train: 'unet',
+      },
       teachers: this.#teachers(),
       data: [
         {
-          images: images === undefined ? this.#fillIn('data[0].images', 'images', 'the folder of images') : images,
+          images:
+            images === undefined ? this.#notes.fillIn('data[0].images', 'images', 'the folder of images') : images,
           ...(size === undefined ? {} : { size }),
         },
       ],
@@ -140,24 +128,28 @@ class Import {
     if (trained !== undefined) {
       for (const id of models.keys()) {
         if (trained.some((teacher) => teacher.teacher_id === id)) continue;
-        this.#note('not-imported', 'teacher.teacher_id', `${id} has a cache, but the training names no such teacher`);
+        this.#notes.note(
+          'not-imported',
+          'teacher.teacher_id',
+          `${id} has a cache, but the training names no such teacher`,
+        );
       }
     }
     return wanted.map(({ teacher_id, weight }, index) => {
       const path = `teachers[${index}]`;
       const id = recipeId(teacher_id);
-      if (id !== teacher_id) this.#note('value-changed', `${path}.id`, `"${teacher_id}" is called "${id}" here`);
+      if (id !== teacher_id) this.#notes.note('value-changed', `${path}.id`, `"${teacher_id}" is called "${id}" here`);
       const model = models.get(teacher_id);
       return {
         id,
         model:
           model === undefined
-            ? this.#fillIn(
+            ? this.#notes.fillIn(
                 `${path}.model`,
                 `model-of-${id}`,
                 `the model of ${teacher_id}: the config of its cache says which`,
               )
-            : this.#model(`${path}.model`, model),
+            : this.#notes.model(`${path}.model`, model),
         weight,
       };
     });
@@ -169,7 +161,7 @@ class Import {
     for (const { file, config } of this.#builders) {
       const { teacher_id: id, checkpoint_path: model } = config.teacher;
       const other = found.get(id);
-      if (other !== undefined && this.#path(other.model) !== this.#path(model)) {
+      if (other !== undefined && this.#notes.path(other.model) !== this.#notes.path(model)) {
         throw inputError(
           'ERR_IMPORT_CONFLICT',
           `teacher.teacher_id ${JSON.stringify(id)} is of two checkpoints: ${other.model} and ${model}`,
@@ -193,19 +185,19 @@ class Import {
       this.#agreed('cache.max_timestep', ({ cache }) => cache.max_timestep) ?? DEFAULTS.timesteps[1],
     ];
     for (const dir of dirs) {
-      this.#note(
+      this.#notes.note(
         'cache',
         'cache.dir',
         `is a new folder; the files in ${dir} stay as they are, and \`potstill cache verify ${dir}\` checks them`,
       );
     }
-    this.#note(
+    this.#notes.note(
       'cache',
       'cache.noise',
       'torch draws it, but with seeds of image, view and draw, and timesteps in strata',
     );
     const [first = DEFAULTS.outputDir] = dirs;
-    return { dir: `${this.#path(first)}-shards`, draws: 1, noise: 'torch', timesteps, dtype };
+    return { dir: `${this.#notes.path(first)}-shards`, draws: 1, noise: 'torch', timesteps, dtype };
   }
 
   /** Where the teachers' files lie: in one folder, or each in its own. As first spelt, every folder once. */
@@ -214,7 +206,7 @@ class Import {
     const trained = this.#training?.config.teachers.flatMap(({ cache_dir }) => cache_dir ?? []) ?? [];
     const stated = built.length > 0 ? built : trained;
     const spelt = new Map<string, string>();
-    for (const dir of stated) if (!spelt.has(this.#path(dir))) spelt.set(this.#path(dir), dir);
+    for (const dir of stated) if (!spelt.has(this.#notes.path(dir))) spelt.set(this.#notes.path(dir), dir);
     return spelt.size > 0 ? [...spelt.values()] : [DEFAULTS.outputDir];
   }
 
@@ -224,10 +216,14 @@ class Import {
     const wide = stated.some((dtype) => WIDE.includes(dtype));
     for (const dtype of stated) {
       if (WIDE.includes(dtype) || HALF.includes(dtype)) continue;
-      this.#note('value-changed', 'cache.dtype', `"${dtype}" is not among a recipe's: ${wide ? 'f32' : 'f16'} is`);
+      this.#notes.note(
+        'value-changed',
+        'cache.dtype',
+        `"${dtype}" is not among a recipe's: ${wide ? 'f32' : 'f16'} is`,
+      );
     }
     if (wide && stated.length > 1) {
-      this.#note('value-changed', 'cache.dtype', `is f32 for all teachers: the configs say ${stated.join(', ')}`);
+      this.#notes.note('value-changed', 'cache.dtype', `is f32 for all teachers: the configs say ${stated.join(', ')}`);
     }
     return wide ? 'f32' : 'f16';
   }
@@ -237,7 +233,7 @@ class Import {
     for (const [path, what, read] of UNUSED) {
       const values = this.#builders.map(({ config }) => read(config)).filter((value) => value !== undefined);
       const stated = [...new Set(values.map((value) => JSON.stringify(value)))];
-      if (stated.length > 0) this.#note('not-imported', path, `${stated.join(', ')}: ${what}`);
+      if (stated.length > 0) this.#notes.note('not-imported', path, `${stated.join(', ')}: ${what}`);
     }
   }
 
@@ -250,20 +246,20 @@ class Import {
       use_bf16: bf16,
     } = config?.student ?? {};
     if (steps === undefined) {
-      this.#note(
+      this.#notes.note(
         'fill-in',
         'training.steps',
         `no config says how many updates; ${DEFAULT_STEPS} is an example's number`,
       );
     }
     if (loss !== undefined && loss !== 'mse') {
-      this.#note('value-changed', 'training.loss', `"${loss}" is not built yet: "mse" is`);
+      this.#notes.note('value-changed', 'training.loss', `"${loss}" is not built yet: "mse" is`);
     }
     if (bf16 === true)
-      this.#note('not-imported', 'student.use_bf16', 'the device decides in what precision it computes');
+      this.#notes.note('not-imported', 'student.use_bf16', 'the device decides in what precision it computes');
     const device = config?.device ?? this.#builders[0]?.config.device;
     if (device !== undefined)
-      this.#note('not-imported', 'device', `"${device}": the recipe takes what this machine has`);
+      this.#notes.note('not-imported', 'device', `"${device}": the recipe takes what this machine has`);
     return {
       steps: steps ?? DEFAULT_STEPS,
       ...(batch === undefined ? {} : { batch }),
@@ -283,7 +279,7 @@ class Import {
     const distinct = [...new Set(buckets.map(([width, height]) => `${width}x${height}`))];
     if (distinct.length > 0) {
       const crop = size === undefined ? "the student's own size" : `${size[0]}x${size[1]}`;
-      this.#note(
+      this.#notes.note(
         'buckets',
         'data[0].size',
         `pictures were sorted into ${distinct.join(', ')} (width x height); a recipe crops all of them to ${crop}`,
@@ -298,7 +294,7 @@ class Import {
     const [first] = sources;
     const other = sources.find(({ model }) => model !== first?.model);
     if (first !== undefined && other !== undefined) {
-      this.#note(
+      this.#notes.note(
         'text-source',
         'student.model',
         `${first.file} takes text and latents from ${first.model} (${first.key}), ${other.file} from ${other.model} (${other.key})`,
@@ -311,18 +307,8 @@ class Import {
   }
 
   #noteTextSource({ model, key }: TextSource, student: string): void {
-    this.#note(
-      'text-source',
-      'student.model',
-      `text and latents came from ${model} (${key}); a recipe takes them from student.model`,
-    );
-    if (model !== student) {
-      this.#note(
-        'text-source',
-        'student.model',
-        `${student} is another model than ${model}: its text encoders and VAE must be the same, or the cache is made anew with its own`,
-      );
-    }
+    const path = model === student ? 'student.model' : 'student.encoders';
+    this.#notes.note('text-source', path, `text and latents came from ${model} (${key})`);
   }
 
   /** What all builders say that say it. */
@@ -345,33 +331,6 @@ class Import {
       found ??= { file, value };
     }
     return found?.value;
-  }
-
-  /** A path relative to the recipe, with `/` between the parts. */
-  #path(path: string): string {
-    const from = relative(this.#folder, resolve(this.#base, path)).split(sep).join('/');
-    return from === '' ? '.' : from;
-  }
-
-  #model(path: string, model: string): string {
-    // OWNER/NAME of the Hub, unless there is such a folder.
-    const isHub = /^[\w-][\w.-]*\/[\w.-]+$/.test(model) && !existsSync(resolve(this.#base, model));
-    if (!isHub) return this.#path(model);
-    this.#note(
-      'hub-model',
-      path,
-      `if ${model} is a model of the Hub, \`potstill model pull ${model}\` fetches it and prints what to put here`,
-    );
-    return model;
-  }
-
-  #fillIn(path: string, name: string, what: string): string {
-    this.#note('fill-in', path, `no config given says ${what}`);
-    return `${FILL_IN}/${name}`;
-  }
-
-  #note(code: ImportNote['code'], path: string, what: string): void {
-    this.#notes.push({ code, path, what });
   }
 }
 

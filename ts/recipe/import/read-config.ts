@@ -1,5 +1,5 @@
 import { inputError } from '../../errors.ts';
-import { parseDocument, type RecipeDocument } from '../document.ts';
+import { parseDocument } from '../document.ts';
 import { readRecipe } from '../load.ts';
 import {
   type BuilderConfig,
@@ -9,6 +9,8 @@ import {
   trainingConfig,
   unknownKeys,
 } from './configs.ts';
+import { type OneTrainerConfig, onetrainerConfig, SILENT } from './onetrainer-config.ts';
+import { parse } from './parse.ts';
 
 /** A config as it was read. */
 export type ReadConfig = {
@@ -20,15 +22,16 @@ export type ReadConfig = {
 } & (
   | { readonly kind: 'builder'; readonly config: BuilderConfig }
   | { readonly kind: 'training'; readonly config: TrainingConfig }
+  | { readonly kind: 'onetrainer'; readonly config: OneTrainerConfig }
 );
 
 /** An ellipsis at the end of a list. */
 const ELLIPSIS = /,?\s*\.\.\.\s*(?=\])/g;
 
 /**
- * Reads one of the two configs.
+ * Reads a config.
  *
- * @throws PotstillError when it cannot be read, is not JSON, or is neither of the two
+ * @throws PotstillError when it cannot be read, is not JSON, or is none that is known
  */
 export async function readConfig(file: string): Promise<ReadConfig> {
   const text = await readRecipe(file);
@@ -40,7 +43,8 @@ export async function readConfig(file: string): Promise<ReadConfig> {
     throw inputError('ERR_IMPORT_UNKNOWN', 'is no config that can be imported', {
       where: file,
       remedy:
-        'Name the config of a teacher\'s cache (with "teacher" and "data") or of a training (with "student" and "teachers").',
+        'Name the config of a teacher\'s cache (with "teacher" and "data"), of a training (with "student" and "teachers"), or ' +
+        'of OneTrainer (with "training_method" or "model_type").',
     });
   }
   const rest = { file, abridged: whole !== text };
@@ -48,24 +52,20 @@ export async function readConfig(file: string): Promise<ReadConfig> {
     const config = parse(document, builderConfig.safeParse(document.value));
     return { ...rest, kind, config, unknown: unknownKeys(document.value, builderConfig) };
   }
+  if (kind === 'onetrainer') {
+    const config = parse(document, onetrainerConfig.safeParse(document.value));
+    const unknown = unknownKeys(document.value, onetrainerConfig).filter((path) => speaks(document.value, path));
+    return { ...rest, kind, config, unknown };
+  }
   const config = parse(document, trainingConfig.safeParse(document.value));
   return { ...rest, kind, config, unknown: unknownKeys(document.value, trainingConfig) };
 }
 
-type Parsed<T> =
-  | { readonly success: true; readonly data: T }
-  | {
-      readonly success: false;
-      readonly error: { readonly issues: readonly { readonly path: PropertyKey[]; readonly message: string }[] };
-    };
-
-function parse<T>(document: RecipeDocument, parsed: Parsed<T>): T {
-  if (parsed.success) return parsed.data;
-  const [issue] = parsed.error.issues;
-  const path = issue?.path ?? [];
-  const { line, column } = document.place(path);
-  throw inputError('ERR_IMPORT_VALUE', `${path.map(String).join('.')}: ${issue?.message ?? 'is not usable'}`, {
-    where: `${document.file}:${line}:${column}`,
-    remedy: 'Mend the value there, and import the config again.',
-  });
+/** Whether a OneTrainer config's key says something of the training: it writes all of its settings, most of them off. */
+function speaks(config: unknown, path: string): boolean {
+  const [section = '', ...rest] = path.split('.');
+  if (SILENT.has(section) || path.includes('[')) return false;
+  const value = [section, ...rest].reduce<unknown>((at, key) => (at as Readonly<Record<string, unknown>>)[key], config);
+  const isEmpty = typeof value === 'object' && (value === null || Object.keys(value).length === 0);
+  return !isEmpty && value !== false && value !== '' && value !== 0;
 }

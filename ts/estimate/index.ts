@@ -1,0 +1,1 @@
+export { estimateMemory, type MemoryEstimate, type MemoryPhase } from './estimate.ts';
