@@ -1,9 +1,10 @@
-import { mkdir, mkdtemp, readdir, readFile, rm, writeFile } from 'node:fs/promises';
+import { mkdir, mkdtemp, readdir, readFile, rename, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { packAll } from '../scripts/lib/pack.mjs';
 import { execute, type Outcome } from './support/execute.ts';
+import { filesFixture } from './support/files-damages.ts';
 
 const ROOT = join(import.meta.dirname, '..');
 /** Packing compresses the demo's weights, installing unpacks them. */
@@ -80,6 +81,11 @@ describe('the tarballs', () => {
       'dist/cli/main.js',
       'dist/index.d.ts',
       'dist/native/wasm/potstill_wasm_bg.wasm',
+      'dist/native/wasm-compute/potstill_compute_bg.wasm',
+      'dist/verify-page/index.html',
+      'dist/verify-page/page/worker.js',
+      'dist/verify-page/native/wasm/potstill_wasm_bg.wasm',
+      'dist/verify-page/native/wasm-compute/potstill_compute_bg.wasm',
       'schema/recipe.schema.json',
       'README.md',
       'LICENSE-MIT',
@@ -134,6 +140,24 @@ describe('the installed command', () => {
     expect(stderr).toContain('there is no cache here');
   });
 
+  test('verifies in WASM where there is no native package, without being told to, with the same report', async () => {
+    const verify = ['cache', 'verify', filesFixture('shared'), '--json'];
+    const native = await potstill(...verify);
+    expect(native.code, native.stderr).toBe(0);
+    const packages = join(folder, 'node_modules', '@potstill');
+    const away = join(folder, 'away');
+    await rename(packages, away);
+    try {
+      expect(JSON.parse((await potstill('doctor', '--json')).stdout).native.loaded).toBeNull();
+      expect(await potstill(...verify)).toMatchObject({ code: 0, stdout: native.stdout });
+      const refused = await potstill(...verify, '--backend', 'native');
+      expect(refused.code).toBe(3);
+      expect(refused.stderr).toContain('ERR_NATIVE_MISSING');
+    } finally {
+      await rename(away, packages);
+    }
+  });
+
   test('computes', async () => {
     const words = ['--seed', '1', '--shape', '4,8,8', '--generator', 'philox', '--out', 'noise.safetensors'];
     const { code, stderr } = await potstill('probe', 'noise', ...words);
@@ -142,4 +166,37 @@ describe('the installed command', () => {
     const header = JSON.parse(bytes.subarray(8, 8 + Number(bytes.readBigUInt64LE())).toString('utf8'));
     expect(header.noise).toMatchObject({ dtype: 'F32', shape: [4, 8, 8] });
   });
+});
+
+test('the CUDA addon, once built, has a package of its own that nobody gets unasked', {
+  timeout: INSTALL_MS,
+}, async () => {
+  const platform = 'linux-x64-gnu';
+  const addons = join(folder, 'addons');
+  await mkdir(addons);
+  for (const name of ['potstill', 'potstill-cuda']) await writeFile(join(addons, `${name}.${platform}.node`), name);
+  const packed = await packAll({ addons });
+  const description = async (prefix: string): Promise<Record<string, unknown>> => {
+    const tarball = packed.find((path) => path.split('/').at(-1)?.startsWith(prefix)) ?? '';
+    const { stdout } = await execute('tar', ['-xzOf', tarball, 'package/package.json'], folder);
+    return JSON.parse(stdout);
+  };
+  const cuda = await description('potstill-native-cuda13-');
+  const name = `@potstill/native-cuda13-${platform}`;
+  const { version } = cuda;
+  expect(cuda).toMatchObject({ name, os: ['linux'], cpu: ['x64'], libc: ['glibc'] });
+  expect(cuda).not.toHaveProperty('scripts');
+  expect(cuda['files']).toContain(`potstill-cuda.${platform}.node`);
+  const main = await description('potstill-0');
+  expect(main['optionalDependencies']).toEqual({ [`@potstill/native-${platform}`]: version });
+  expect(main).toMatchObject({
+    peerDependencies: { [name]: version },
+    peerDependenciesMeta: { [name]: { optional: true } },
+  });
+  const readme = await execute(
+    'tar',
+    ['-xzOf', packed.find((path) => path.includes('cuda13')) ?? '', 'package/README.md'],
+    folder,
+  );
+  expect(readme.stdout).toContain(`npm install ${name}@${version}`);
 });

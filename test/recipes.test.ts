@@ -8,6 +8,7 @@ import { loadRecipe } from '../ts/recipe/index.ts';
 import { train } from '../ts/train/train.ts';
 import { writeEchoUnet } from './support/echo-unet.ts';
 import { writeTinyImages } from './support/tiny-data.ts';
+import { writeTinyLora } from './support/tiny-lora.ts';
 import { writeTinyModel } from './support/tiny-model.ts';
 import { writeTinySdxl } from './support/tiny-sdxl.ts';
 
@@ -22,7 +23,9 @@ function findRecipes(folder: string): string[] {
     .map((name) => join(folder, name));
 }
 
-const FOLDERS = ['presets', 'examples', 'demo', 'demo/recipes'].map((name) => join(CONFIGS, name));
+const FOLDERS = ['presets', 'examples', 'demo', 'demo/recipes', 'demo/recipes/adapters'].map((name) =>
+  join(CONFIGS, name),
+);
 
 test.each(FOLDERS.filter(existsSync).flatMap(findRecipes))('%s is a recipe', async (file) => {
   const { recipe } = await loadRecipe(file);
@@ -44,6 +47,8 @@ beforeAll(async () => {
   await writeTinyModel(engine, join(tiny, 'sd15'), 1);
   await writeTinySdxl(engine, join(tiny, 'sdxl'), 2);
   await writeEchoUnet(engine, join(tiny, 'sd15-teacher'), 3);
+  await writeTinyLora(engine, join(tiny, 'sd15-teacher'), join(tiny, 'sd15.safetensors'));
+  await writeTinyLora(engine, join(tiny, 'sdxl'), join(tiny, 'sdxl.safetensors'));
   await writeTinyImages(engine, join(tiny, 'images'), PICTURES);
   const captions = Array.from({ length: PICTURES }, (_, index) => ({
     file: `${index}.png`,
@@ -71,6 +76,11 @@ test.each(SHIPPED)('%s trains', { timeout: TIMEOUT_MS }, async (file) => {
         `teachers.${index}.model`,
         join(tiny, kind === 'sdxl' ? 'sdxl' : 'sd15-teacher'),
       ]),
+    ),
+    ...Object.fromEntries(
+      written.teachers.flatMap(({ lora }, index) =>
+        lora.map((_, place) => [`teachers.${index}.lora.${place}.file`, join(tiny, `${kind}.safetensors`)]),
+      ),
     ),
     ...Object.fromEntries(written.data.map((_, index) => [`data.${index}.images`, join(tiny, 'images')])),
     ...Object.fromEntries(written.data.map((_, index) => [`data.${index}.size`, '[64,64]'])),
