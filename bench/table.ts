@@ -1,18 +1,33 @@
-/** Writes the ratios under `results/` into README.md, between its two marks. */
-import { readdir, readFile } from 'node:fs/promises';
+/** Writes the ratios under `results/` into README.md, here and at the repository's root, between their marks. */
+import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { writeAtomic } from '../ts/write-atomic.ts';
 import { RESULTS } from './lib/publish.ts';
-import { type Recorded, table } from './lib/table.ts';
+import { ROWS } from './lib/rows.ts';
+import { limits, type Recorded, type RecordedLoop, type RecordedStart, shortTable, table } from './lib/table.ts';
 
-const README = join(import.meta.dirname, 'README.md');
-const BEGIN = '<!-- ratios: written by table.ts -->';
+const BEGIN = '<!-- ratios: written by bench/table.ts -->';
 const END = '<!-- end of ratios -->';
 
-const files = (await readdir(RESULTS)).filter((name) => name.startsWith('unet-') && name.endsWith('.json')).sort();
-const results: Recorded[] = [];
-for (const file of files) results.push(JSON.parse(await readFile(join(RESULTS, file), 'utf8')));
-const [before, rest] = (await readFile(README, 'utf8')).split(BEGIN);
-const after = rest?.split(END)[1];
-if (before === undefined || after === undefined) throw new Error(`${README} lacks the marks ${BEGIN} and ${END}`);
-await writeAtomic(README, `${before}${BEGIN}\n${table(results)}\n${END}${after}`);
+/** A result; undefined where there is none. */
+async function recorded<T>(name: string): Promise<T | undefined> {
+  try {
+    return JSON.parse(await readFile(join(RESULTS, `${name}.json`), 'utf8'));
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code === 'ENOENT') return undefined;
+    throw error;
+  }
+}
+
+/** Replaces what stands between the marks. */
+async function write(file: string, text: string): Promise<void> {
+  const [before, rest] = (await readFile(file, 'utf8')).split(BEGIN);
+  const after = rest?.split(END)[1];
+  if (before === undefined || after === undefined) throw new Error(`${file} lacks the marks ${BEGIN} and ${END}`);
+  await writeAtomic(file, `${before}${BEGIN}\n${text}\n${END}${after}`);
+}
+
+const rows = await Promise.all(ROWS.map(async (row) => ({ row, result: await recorded<Recorded>(row.name) })));
+const [start, loop] = [await recorded<RecordedStart>('startup'), await recorded<RecordedLoop>('loop')];
+await write(join(import.meta.dirname, 'README.md'), `${table(rows)}\n\n${limits(start, loop)}`);
+await write(join(import.meta.dirname, '..', 'README.md'), shortTable(rows));

@@ -1,3 +1,4 @@
+import { watchOthers } from './busy.ts';
 import { type Iteration, Peer, type Program } from './peer.ts';
 import { compareTimes, type Ratio, type Summary, summarise } from './statistics.ts';
 
@@ -9,18 +10,18 @@ export interface Sides {
 
 /** How often, and how. */
 export interface Plan {
-  /** Turns: iterations of each side in each. */
+  /** Turns: iterations of each side in each, in a process of its own. An interval takes two or more. */
   readonly turns: number;
   readonly iterations: number;
-  /** Iterations of a fresh process that do not count. */
+  /** Iterations of a process that do not count, after those that its introduction takes. */
   readonly warmUp: number;
-  /** Fresh processes for every turn, one at a time: for work that does not fit the memory twice. */
-  readonly apart: boolean;
 }
 
 /** One side's times. */
 export interface Times extends Summary {
-  readonly seconds: readonly number[];
+  /** Of every iteration, turn by turn. */
+  readonly seconds: readonly (readonly number[])[];
+  /** The most memory that a process of this side has had, while it was timed. */
   readonly peakBytes: number;
 }
 
@@ -28,6 +29,8 @@ export interface Times extends Summary {
 export interface Comparison extends Partial<Ratio> {
   readonly ours: Times;
   readonly theirs?: Times;
+  /** Processors that were at work for other processes on average while a turn was timed, at most; absent if unknown. */
+  readonly othersBusy?: number;
   /** What each side said of itself. */
   readonly introductions: readonly Introduction[];
 }
@@ -35,48 +38,29 @@ export interface Comparison extends Partial<Ratio> {
 /** What a side says before it is timed. */
 export type Introduction = Readonly<Record<string, unknown>>;
 
-/** A side, with a process that is started when it is needed. */
-class Runner {
-  readonly #program: Program;
-  readonly #plan: Plan;
-  #peer: Peer | undefined;
-  readonly iterations: Iteration[] = [];
-
-  constructor(program: Program, plan: Plan) {
-    this.#program = program;
-    this.#plan = plan;
-  }
-
-  /** Starts the process where there is none. */
-  async start(): Promise<Introduction | undefined> {
-    if (this.#peer !== undefined) return undefined;
-    this.#peer = new Peer(this.#program);
-    const introduction = await this.#peer.introduce();
-    for (let i = 0; i < this.#plan.warmUp; i += 1) await this.#peer.run();
-    return introduction;
-  }
-
-  async turn(): Promise<void> {
-    await this.start();
-    for (let i = 0; i < this.#plan.iterations; i += 1) {
-      if (this.#peer !== undefined) this.iterations.push(await this.#peer.run());
-    }
-    if (this.#plan.apart) await this.end();
-  }
-
-  async end(): Promise<void> {
-    await this.#peer?.end();
-    this.#peer = undefined;
-  }
-
-  get times(): Times {
-    const seconds = this.iterations.map((iteration) => iteration.seconds);
-    return { ...summarise(seconds), seconds, peakBytes: Math.max(...this.iterations.map((i) => i.peakBytes)) };
+/** One turn of one side: a process from its start to its end, so that two are never in memory at once. */
+async function takeTurn(program: Program, { iterations, warmUp }: Plan) {
+  const peer = new Peer(program);
+  try {
+    const introduction: Introduction = await peer.introduce();
+    for (let i = 0; i < warmUp; i += 1) await peer.run();
+    const timed: Iteration[] = [];
+    const others = await watchOthers(peer.pid);
+    while (timed.length < iterations) timed.push(await peer.run());
+    return { introduction, timed, others: await others() };
+  } finally {
+    await peer.end();
   }
 }
 
+/** What a program says of itself when it is started. */
+export async function introduce(program: Program): Promise<Introduction> {
+  return (await takeTurn(program, { turns: 1, iterations: 0, warmUp: 0 })).introduction;
+}
+
 /**
- * Times the sides in turns, each in processes of its own, so that whatever else the machine does meets both alike.
+ * Times the sides in turns, with fresh processes in each: whatever else the machine does meets both alike, and how lucky
+ * one process is shows in the interval.
  *
  * @param agree compares what the sides computed, before anything is timed; throws when they differ
  */
@@ -85,24 +69,30 @@ export async function compare(
   plan: Plan,
   agree: (ours: Introduction, theirs: Introduction) => void,
 ): Promise<Comparison> {
-  const runners = [ours, ...(theirs === undefined ? [] : [theirs])].map((program) => new Runner(program, plan));
-  try {
-    const introductions: Introduction[] = [];
-    for (const runner of runners) {
-      const introduction = await runner.start();
-      if (introduction !== undefined) introductions.push(introduction);
-      if (plan.apart) await runner.end();
+  const programs = [ours, ...(theirs === undefined ? [] : [theirs])];
+  const introductions: Introduction[] = [];
+  for (const program of programs) introductions.push(await introduce(program));
+  const [own, other] = introductions;
+  if (own !== undefined && other !== undefined) agree(own, other);
+  const turns: Iteration[][][] = programs.map(() => []);
+  let busiest: number | undefined;
+  for (let turn = 0; turn < plan.turns; turn += 1) {
+    for (const [side, program] of programs.entries()) {
+      const { timed, others } = await takeTurn(program, plan);
+      turns[side]?.push(timed);
+      if (others !== undefined) busiest = Math.max(busiest ?? 0, others);
     }
-    const [own, other] = introductions;
-    if (own !== undefined && other !== undefined) agree(own, other);
-    for (let turn = 0; turn < plan.turns; turn += 1) {
-      for (const runner of runners) await runner.turn();
-    }
-    const [mine, its] = runners.map((runner) => runner.times);
-    if (mine === undefined) throw new RangeError('no side to time');
-    if (its === undefined) return { ours: mine, introductions };
-    return { ours: mine, theirs: its, ...compareTimes(mine.seconds, its.seconds), introductions };
-  } finally {
-    for (const runner of runners) await runner.end();
   }
+  const [mine, its] = turns.map(timesOf);
+  if (mine === undefined) throw new RangeError('no side to time');
+  const about = { introductions, ...(busiest === undefined ? {} : { othersBusy: busiest }) };
+  if (its === undefined) return { ours: mine, ...about };
+  const ratio = plan.turns < 2 ? { ratio: mine.median / its.median } : compareTimes(mine.seconds, its.seconds);
+  return { ours: mine, theirs: its, ...ratio, ...about };
+}
+
+function timesOf(turns: readonly (readonly Iteration[])[]): Times {
+  const seconds = turns.map((turn) => turn.map((iteration) => iteration.seconds));
+  const peakBytes = Math.max(...turns.flat().map((iteration) => iteration.peakBytes));
+  return { ...summarise(seconds.flat()), seconds, peakBytes };
 }

@@ -12,6 +12,8 @@ export interface Iteration {
 export interface Program {
   readonly command: string;
   readonly words: readonly string[];
+  /** Variables that it is started with beside those of this process. */
+  readonly environment?: Readonly<Record<string, string>>;
 }
 
 /**
@@ -24,8 +26,8 @@ export class Peer {
   readonly #closed: Promise<unknown>;
   #errors = '';
 
-  constructor({ command, words }: Program) {
-    this.#child = spawn(command, words);
+  constructor({ command, words, environment }: Program) {
+    this.#child = spawn(command, words, { env: { ...process.env, ...environment } });
     this.#child.stderr.setEncoding('utf8').on('data', (text: string) => {
       this.#errors += text;
     });
@@ -34,6 +36,11 @@ export class Peer {
       this.#errors += error.message;
     });
     this.#lines = createInterface({ input: this.#child.stdout })[Symbol.asyncIterator]();
+  }
+
+  /** Its process, while it runs. */
+  get pid(): number | undefined {
+    return this.#child.pid;
   }
 
   /** What it said of itself before the first iteration. */

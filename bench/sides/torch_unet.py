@@ -1,76 +1,56 @@
 """diffusers' UNet on torch: `python torch_unet.py THREADS WORKLOAD`, the workload as JSON. The protocol is `lib/peer.ts`'s.
 
-Weights and inputs are those of `ts/bench/unet.ts`: torch's `randn` from given seeds (test/fixtures/seeded.py).
+Weights and inputs are those of `ts/bench/unet.ts`.
 """
 
 import json
-import math
 import sys
-import time
-from pathlib import Path
 
 import diffusers
 import torch
 from diffusers import UNet2DConditionModel
+from lora import attach, norms
 from serve import serve
-
-sys.path.append(str(Path(__file__).parents[2] / "test" / "fixtures"))
-from seeded import names_in_order, randn  # noqa: E402
+from weights import gemm_peak, packed, randn, seed_parameters, seed_weights
 
 TOKENS = 77
 LATENT = 8
 TIMESTEP = 500
-# A product of matrices that is large enough for a library to be at its best.
-GEMM_SIDE = 2048
-GEMM_RUNS = 12
 
 work = json.loads(sys.argv[2])
 torch.set_num_threads(int(sys.argv[1]))
 torch.manual_seed(0)
+dtype = {"f32": torch.float32, "bf16": torch.bfloat16}[work["dtype"]]
 
-
-@torch.no_grad()
-def seed_weights(model, base):
-    """As `seeded.seed_weights`, without the digest of gigabytes."""
-    for i, (name, p) in enumerate(names_in_order(model)):
-        x = randn(base + i, tuple(p.shape))
-        if p.dim() >= 2:
-            p.copy_(x.mul_(1 / math.sqrt(math.prod(p.shape[1:]))))
-        elif "norm" in name and name.endswith(".weight"):
-            p.copy_(1 + 0.1 * x)
-        else:
-            p.copy_(0.1 * x)
-
-
-def gemm_peak():
-    """Floating-point operations a second of the fastest of some large products."""
-    a, b = torch.randn(GEMM_SIDE, GEMM_SIDE), torch.randn(GEMM_SIDE, GEMM_SIDE)
-    fastest = math.inf
-    for _ in range(GEMM_RUNS):
-        begun = time.perf_counter()
-        torch.mm(a, b)
-        fastest = min(fastest, time.perf_counter() - begun)
-    return 2 * GEMM_SIDE**3 / fastest
-
-
-unet = UNet2DConditionModel.from_config(work["config"])
+# Made in its dtype, as `from_pretrained(torch_dtype=…)` does: the f32 weights are never in memory together. On `meta`,
+# because the weights that layers start with would be drawn for minutes and overwritten.
+torch.set_default_dtype(dtype)
+with torch.device("meta"):
+    unet = UNet2DConditionModel.from_config(work["config"])
+assert not list(unet.buffers()), "buffers would stay empty"
+unet.to_empty(device="cpu")
 seed_weights(unet, work["weightsSeed"])
+trained = work["mode"] != "forward"
 full = work["mode"] == "full"
-unet.train(full)
+unet.train(trained)
 unet.requires_grad_(full)
-if full and work["recompute"]:
+if trained and work["recompute"]:
     unet.enable_gradient_checkpointing()
+if work["mode"] == "lora":
+    factors = attach(unet, work["lora"]["rank"])
+    seed_parameters(factors, work["lora"]["seed"])
+torch.set_default_dtype(torch.float32)
 
 batch, size, seeds = work["batch"], work["size"], work["inputSeeds"]
 latents = (batch, unet.config.in_channels, size // LATENT, size // LATENT)
-sample = randn(seeds["sample"], latents)
-text = randn(seeds["text"], (batch, TOKENS, unet.config.cross_attention_dim))
+sample = randn(seeds["sample"], latents).to(dtype)
+text = randn(seeds["text"], (batch, TOKENS, unet.config.cross_attention_dim)).to(dtype)
 target = randn(seeds["target"], latents)
 added = None
 if unet.config.addition_embed_type == "text_time":
     width = unet.config.projection_class_embeddings_input_dim - 6 * unet.config.addition_time_embed_dim
     ids = torch.tensor([[size, size, 0, 0, size, size]] * batch, dtype=torch.float32)
-    added = {"text_embeds": randn(seeds["pooled"], (batch, width)), "time_ids": ids}
+    added = {"text_embeds": randn(seeds["pooled"], (batch, width)).to(dtype), "time_ids": ids}
 timestep = torch.tensor(TIMESTEP)
 
 
@@ -85,16 +65,19 @@ def forward():
 
 def backward():
     unet.zero_grad(set_to_none=True)
-    torch.nn.functional.mse_loss(predict(), target).backward()
+    torch.nn.functional.mse_loss(predict().float(), target).backward()
 
 
 introduction = {
     "versions": {"torch": torch.__version__, "diffusers": diffusers.__version__},
-    "gemmFlopsPerSecond": gemm_peak(),
-    "prediction": forward().flatten().tolist(),
+    "gemmFlopsPerSecond": gemm_peak(dtype),
+    "prediction": packed(forward()),
 }
-if full:
+if trained:
     backward()
-    parameters = dict(unet.named_parameters())
-    introduction["gradientNorms"] = [parameters[name].grad.double().norm().item() for name in work["checked"]]
-serve(introduction, backward if full else forward)
+    found = norms(factors) if work["mode"] == "lora" else None
+    if full:
+        parameters = dict(unet.named_parameters())
+        found = norms([(name, parameters[name]) for name in work["checked"]])
+    introduction["gradientNorms"] = found
+serve(introduction, backward if trained else forward)

@@ -1,0 +1,50 @@
+import { readFile } from 'node:fs/promises';
+
+/** Of a processor: more than this of it at work for others is said. */
+export const QUIET = 0.1;
+
+/** Clock ticks of a second in /proc: the same on every Linux that Node runs on. */
+const TICKS = 100;
+/** In a line of /proc/stat: user, nice, system; then idle and wait for the disk, which are none of the processor's work. */
+const WORKED = 3;
+/** In /proc/PID/stat, counted after the process's name: time in the program, and in the system for it. */
+const OWN = [11, 12] as const;
+
+/** Seconds that processors have worked: all of them, and for one process. */
+interface Worked {
+  readonly at: number;
+  readonly all: number;
+  readonly own: number;
+}
+
+/**
+ * Watches what else a machine does while a process is timed: a figure of a busy machine is worth little.
+ *
+ * @returns asked at the end, how many processors were at work for others on average; undefined where there is no /proc
+ */
+export async function watchOthers(pid: number | undefined): Promise<() => Promise<number | undefined>> {
+  const before = await worked(pid);
+  return async () => {
+    const after = await worked(pid);
+    if (before === undefined || after === undefined) return undefined;
+    const others = after.all - before.all - (after.own - before.own);
+    return Math.max(0, others) / (after.at - before.at);
+  };
+}
+
+async function worked(pid: number | undefined): Promise<Worked | undefined> {
+  try {
+    const [machine, process] = await Promise.all([
+      readFile('/proc/stat', 'utf8'),
+      readFile(`/proc/${pid}/stat`, 'utf8'),
+    ]);
+    const sum = (ticks: readonly string[]): number => ticks.reduce((total, value) => total + Number(value), 0) / TICKS;
+    const [first = ''] = machine.split('\n');
+    const all = sum(first.split(/\s+/).slice(1, 1 + WORKED));
+    // The name, in brackets, may hold anything.
+    const fields = process.slice(process.lastIndexOf(')') + 2).split(' ');
+    return { at: performance.now() / 1000, all, own: sum(OWN.map((at) => fields[at] ?? '0')) };
+  } catch {
+    return undefined;
+  }
+}
