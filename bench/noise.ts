@@ -8,7 +8,7 @@ import { publishComparison } from './lib/publish.ts';
 /** The torch generator is bit-exact on CPUs of torch's AVX2 class: nothing else is timed against it. */
 const TOLERANCE = 0;
 
-const { python, threads, turns, iterations } = options({ threads: '1', turns: '10', iterations: '5' });
+const { python, threads, turns, iterations } = options({ threads: '1', turns: '10', iterations: '200' });
 const plan = { turns: Number(turns), iterations: Number(iterations), warmUp: 3 };
 const theirs = torch(python, 'noise', [threads, NOISE_SHAPE.join(','), String(NOISE_SEED)]);
 const about = (generator: string) => ({ workload: { generator, shape: NOISE_SHAPE }, threads, plan });

@@ -3,10 +3,12 @@ import { mkdirSync, mkdtempSync, readdirSync, rmSync, writeFileSync } from 'node
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { buildCache } from '../ts/cache/index.ts';
 import { CUDA_LIBRARIES } from '../ts/native/cuda/libraries.ts';
-import { CUDA_PACKAGE } from '../ts/native/index.ts';
+import { CUDA_PACKAGE, loadEngine } from '../ts/native/index.ts';
 import { platformName } from '../ts/native/platform.ts';
 import { packageVersion } from '../ts/version.ts';
+import { makeTinyProject } from './support/tiny-project.ts';
 
 /**
  * Machines with an NVIDIA driver, made of a driver and libraries written in C, and a package in place of the addon. Each
@@ -105,6 +107,26 @@ describe.runIf(compiler && platformName() === 'linux-x64-gnu')('a machine with a
     expect(code).toBe(0);
     expect(err).toMatch(/^computing on the CPU: CUDA 13's libcudart\.so\.13, .*pip install/);
     rmSync(at('noise.safetensors'));
+  });
+
+  test('a cache is recomputed where --device says, or nowhere', async () => {
+    const engine = await loadEngine();
+    using project = await makeTinyProject(engine);
+    await buildCache(await project.recipe(), { engine });
+    const [cache, model] = ['cache', 'first'].map((name) => join(project.folder, name));
+    const words = ['cache', 'verify', `${cache}`, '--recompute', '2', '--model', `${model}`, '--device'];
+    const { code, out } = potstill([...words, 'cuda:1', '--json']);
+    expect(code).toBe(0);
+    expect(JSON.parse(out).recomputation.components).toMatchObject([{ component: 'teachers/first', wrong: 0 }]);
+    expect(potstill([...words, 'cuda:2'])).toMatchObject({ code: 3, err: expect.stringContaining('no such device') });
+    expect(potstill([...words, 'cuda', '--backend', 'wasm'])).toMatchObject({
+      code: 2,
+      err: expect.stringContaining('WASM computes on the CPU'),
+    });
+    expect(potstill(['cache', 'verify', `${cache}`, '--device', 'cpu'])).toMatchObject({
+      code: 2,
+      err: expect.stringContaining('nothing is computed'),
+    });
   });
 
   test('too little memory: what is needed, and what is free on the device', () => {

@@ -2,8 +2,8 @@ import { spawn } from 'node:child_process';
 import { expect, test } from 'vitest';
 import { watchOthers } from './busy.ts';
 
-/** A process that computes for half a second and says so. */
-const SPIN = "const end = performance.now() + 500; while (performance.now() < end); console.log('done')";
+/** A process that computes for a while and says so. */
+const SPIN = "const end = performance.now() + 800; while (performance.now() < end); console.log('done')";
 
 async function spin(): Promise<{ readonly pid: number | undefined; readonly done: Promise<void> }> {
   const child = spawn(process.execPath, ['-e', `${SPIN}; process.stdin.resume()`]);
@@ -23,6 +23,7 @@ test.runIf(process.platform === 'linux')("others' work is told from that of the 
   const [its, mine] = await Promise.all([watchOthers(pid), watchOthers(process.pid)]);
   await done;
   const [besideIt, besideMe] = await Promise.all([its(), mine()]);
+  expect(await (await watchOthers(process.pid))()).toBeUndefined();
   expect((besideMe ?? 0) - (besideIt ?? 0)).toBeGreaterThan(0.1);
   expect(await (await watchOthers(2 ** 30))()).toBeUndefined();
 });

@@ -5,6 +5,8 @@ export const QUIET = 0.1;
 
 /** Clock ticks of a second in /proc: the same on every Linux that Node runs on. */
 const TICKS = 100;
+/** Seconds below which nothing is said: the ticks of several counters would be most of it. */
+const SHORTEST = 0.5;
 /** In a line of /proc/stat: user, nice, system; then idle and wait for the disk, which are none of the processor's work. */
 const WORKED = 3;
 /** In /proc/PID/stat, counted after the process's name: time in the program, and in the system for it. */
@@ -20,15 +22,17 @@ interface Worked {
 /**
  * Watches what else a machine does while a process is timed: a figure of a busy machine is worth little.
  *
- * @returns asked at the end, how many processors were at work for others on average; undefined where there is no /proc
+ * @returns asked at the end, how many processors were at work for others on average; undefined where there is no /proc, and after less than half a second
  */
 export async function watchOthers(pid: number | undefined): Promise<() => Promise<number | undefined>> {
   const before = await worked(pid);
   return async () => {
     const after = await worked(pid);
     if (before === undefined || after === undefined) return undefined;
+    const elapsed = after.at - before.at;
+    if (elapsed < SHORTEST) return undefined;
     const others = after.all - before.all - (after.own - before.own);
-    return Math.max(0, others) / (after.at - before.at);
+    return Math.max(0, others) / elapsed;
   };
 }
 

@@ -1,8 +1,10 @@
 import { stat } from 'node:fs/promises';
 import { resolve } from 'node:path';
+import type { Device, DeviceName } from '../device.ts';
 import { inputError } from '../errors.ts';
 import { requireModelMemory } from '../machine/index.ts';
 import { addonCandidates } from '../native/load.ts';
+import { chooseAddon } from '../native/load-engine.ts';
 import { type Progress, type ProgressTask, silentProgress } from '../progress.ts';
 import { listImages } from './data/walk.ts';
 import { type RecomputeOptions, recomputeRequest } from './recomputation.ts';
@@ -28,6 +30,8 @@ export interface VerifyOptions {
   readonly images?: FilesImages | undefined;
   /** Computes entries again from the weights: the third level. Latents need {@link images}. */
   readonly recompute?: RecomputeOptions | undefined;
+  /** Where to compute them; the CPU unless given. */
+  readonly device?: DeviceName | undefined;
   readonly progress?: Progress | undefined;
   readonly signal?: AbortSignal | undefined;
 }
@@ -64,7 +68,7 @@ export interface BackendOptions {
  *   that the cache was made with
  */
 export async function verifyCache(folder: string, options: VerifyOptions = {}): Promise<Verification> {
-  const { backend = 'auto', progress = silentProgress, signal, images, recompute } = options;
+  const { backend = 'auto', progress = silentProgress, signal, images, recompute, device } = options;
   const cache = resolve(folder);
   const info = await stat(cache).catch(() => undefined);
   if (info?.isDirectory() !== true) {
@@ -86,29 +90,34 @@ export async function verifyCache(folder: string, options: VerifyOptions = {}): 
       task.set(done);
     };
   };
-  const run =
-    backend === 'wasm' || (backend === 'auto' && !addonCandidates().some(({ loaded }) => loaded))
-      ? verifyInWasm
-      : verifyNatively;
+  const inWasm = backend === 'wasm' || (backend === 'auto' && !addonCandidates().some(({ loaded }) => loaded));
+  if (inWasm && device !== undefined && device !== 'cpu') {
+    throw inputError('ERR_DEVICE', `WASM computes on the CPU, not on ${device}`, {
+      where: '--device',
+      remedy: 'Leave --device out, or verify with --backend native.',
+    });
+  }
   try {
+    const chosen = inWasm ? undefined : chooseAddon({ device, say: (line) => progress.log(line) });
     // In WASM the weights of what is large are read at every use, and there is no addon to ask.
-    if (run === verifyNatively) await requireMemoryOf(recompute?.models ?? []);
-    const json = await run(cache, {
+    if (chosen !== undefined) await requireMemoryOf(recompute?.models ?? [], chosen.device);
+    const told: BackendOptions = {
       images: images === undefined ? undefined : await nameImages(images),
       recomputation: recompute === undefined ? undefined : await recomputeRequest(recompute, images?.folder),
       bytes: reporter('verifying', 'bytes'),
       entries: reporter('recomputing', 'entries'),
       signal,
-    });
-    return { json, report: JSON.parse(json) as VerificationReport, backend: run === verifyInWasm ? 'wasm' : 'native' };
+    };
+    const json = await (chosen === undefined ? verifyInWasm(cache, told) : verifyNatively(cache, chosen, told));
+    return { json, report: JSON.parse(json) as VerificationReport, backend: inWasm ? 'wasm' : 'native' };
   } finally {
     for (const task of tasks) task.end();
   }
 }
 
 /** One component of one model is loaded at a time; the UNet is the largest. */
-async function requireMemoryOf(models: readonly string[]): Promise<void> {
-  for (const model of models) await requireModelMemory([{ model, part: 'unet' }]);
+async function requireMemoryOf(models: readonly string[], device: Device): Promise<void> {
+  for (const model of models) await requireModelMemory([{ model, part: 'unet' }], device);
 }
 
 /** Images as addon and WASM module take them. */

@@ -1,8 +1,10 @@
 import { type Command, Option } from 'commander';
 import type { RecomputeOptions } from '../cache/index.ts';
+import type { DeviceName } from '../device.ts';
 import { inputError } from '../errors.ts';
 import { serveVerifyPage } from './cache-verify-serve.ts';
 import type { Context } from './command.ts';
+import { verifyDeviceOption } from './device.ts';
 import { collect, parseCount, parseInteger } from './parse.ts';
 import { formatReport } from './verification.ts';
 
@@ -14,6 +16,7 @@ interface VerifyOptions {
   readonly recompute?: number;
   readonly model: readonly string[];
   readonly nonce?: string;
+  readonly device?: DeviceName;
   readonly serve?: boolean;
 }
 
@@ -31,6 +34,7 @@ export function configureVerify(command: Command, context: Context): void {
     )
     .option('--recompute <n>', 'computes n entries of every component again, drawn at random', parseCount)
     .option('--model <path>', 'a model that the cache was made with; may be repeated', collect, [])
+    .addOption(verifyDeviceOption())
     .option('--nonce <text>', 'draws the entries that another verification drew; its report shows the nonce')
     .option(
       '--images <folder>',
@@ -42,7 +46,7 @@ export function configureVerify(command: Command, context: Context): void {
     .action(
       async (
         path: string | undefined,
-        { backend, recompute: entries, model: models, nonce, serve, ...named }: VerifyOptions,
+        { backend, recompute: entries, model: models, nonce, device, serve, ...named }: VerifyOptions,
       ) => {
         const { images: folder, baseSeed, nameVersion: version } = named;
         if (serve === true) return serveVerifyPage(path, command, context);
@@ -51,21 +55,23 @@ export function configureVerify(command: Command, context: Context): void {
         }
         const { verifyCache } = await import('../cache/index.ts');
         const images = folder === undefined ? undefined : { folder, baseSeed, version };
-        const recompute = recomputation({ entries, models, nonce });
+        const recompute = recomputation({ entries, models, nonce, device });
         const { progress, signal } = context;
-        const { report } = await verifyCache(path, { backend, images, recompute, progress, signal });
+        const { report } = await verifyCache(path, { backend, images, recompute, device, progress, signal });
         context.result(report, () => formatReport(path, report));
         if (report.verdict !== 'ok') context.failCheck();
       },
     );
 }
 
+/** The options of a recomputation, of which one alone says nothing. */
+interface RecomputationWords extends Omit<RecomputeOptions, 'entries'> {
+  readonly entries: number | undefined;
+  readonly device: DeviceName | undefined;
+}
+
 /** The options of a recomputation belong together. */
-function recomputation({
-  entries,
-  models,
-  nonce,
-}: Omit<RecomputeOptions, 'entries'> & { readonly entries: number | undefined }): RecomputeOptions | undefined {
+function recomputation({ entries, models, nonce, device }: RecomputationWords): RecomputeOptions | undefined {
   const refuse = (where: string, what: string, remedy: string): never => {
     throw inputError('ERR_USAGE', what, { where, remedy });
   };
@@ -74,6 +80,7 @@ function recomputation({
     refuse('--recompute', 'there is nothing to compute with', 'Give the models that the cache was made with: --model.');
   }
   if (models.length > 0) refuse('--model', 'nothing is computed', 'Say how many entries: --recompute N.');
+  if (device !== undefined) refuse('--device', 'nothing is computed', 'Give --recompute N and --model PATH as well.');
   if (nonce !== undefined) refuse('--nonce', 'nothing is drawn', 'Give --recompute N and --model PATH as well.');
   return undefined;
 }

@@ -17,6 +17,11 @@ export function recipeDeviceOption(): Option {
   );
 }
 
+/** `--device NAME` of a verification, which computes only where it computes again. */
+export function verifyDeviceOption(): Option {
+  return new Option('--device <name>', `where to recompute: ${NAMES} (default: cpu)`).argParser(parseDevice);
+}
+
 /** The values to override in a recipe, with the device among them. */
 export function withDevice(set: readonly string[], device: DeviceName | undefined): readonly string[] {
   return device === undefined ? set : [...set, `device=${device}`];

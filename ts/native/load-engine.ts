@@ -1,5 +1,5 @@
 import { availableParallelism } from 'node:os';
-import { type DeviceName, isDeviceName } from '../device.ts';
+import { type Device, type DeviceName, isDeviceName } from '../device.ts';
 import { inputError } from '../errors.ts';
 import type { NativeAddon } from './candidate.ts';
 import { type ChosenDevice, chooseDevice } from './cuda/choose.ts';
@@ -20,20 +20,35 @@ export interface EngineOptions {
   readonly say?: ((line: string) => void) | undefined;
 }
 
+/** An addon, and the device that it computes on. */
+export interface ComputingAddon {
+  readonly native: NativeAddon;
+  readonly device: Device;
+}
+
+/**
+ * The addon that computes on the device of a name.
+ *
+ * @throws PotstillError when the addon is missing, or the device was named and cannot be used; then nothing else is used in
+ *   its place
+ */
+export function chooseAddon({ device: name = 'cpu', say }: Omit<EngineOptions, 'threads'>): ComputingAddon {
+  const { device, note } = deviceOf(name);
+  if (note !== undefined) say?.(note);
+  return { native: device === 'cpu' ? addon() : withKernels(cuda().addon as NativeAddon), device };
+}
+
 /**
  * Starts an engine.
  *
- * @throws PotstillError when the addon is missing, the number of threads is none, or the device was named and cannot be
- *   used; then nothing else is used in its place
+ * @throws PotstillError as {@link chooseAddon}, and when the number of threads is none
  */
 export async function loadEngine(options: EngineOptions = {}): Promise<Engine> {
   const { device: name = 'cpu', threads = availableParallelism(), say } = options;
   if (!Number.isInteger(threads) || threads < 1 || threads > MAX_THREADS) {
     throw inputError('ERR_THREADS', `${threads} is no number of threads`, { remedy: 'Give a whole number from 1 on.' });
   }
-  const { device, note } = deviceOf(name);
-  if (note !== undefined) say?.(note);
-  const native = device === 'cpu' ? addon() : withKernels(cuda().addon as NativeAddon);
+  const { native, device } = chooseAddon({ device: name, say });
   const engine = new Engine(new native.Engine(threads, device), native, device);
   unwrap(await engine.native.opened());
   return engine;

@@ -33,7 +33,7 @@ pub fn recompute(
             tell(done, total);
         }
     };
-    let report = potstill_models::recompute(report, Box::new(source), &request, &tell, &|| false);
+    let report = potstill_models::recompute(report, Box::new(source), &request, &Device::Cpu, &tell, &|| false);
     let report = report.map_err(recompute_failed)?;
     text(&report)
 }

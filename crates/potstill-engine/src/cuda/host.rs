@@ -13,6 +13,7 @@ use std::process::Command;
 use std::sync::Mutex;
 
 use candle_core::{CpuStorage, DType};
+use rayon::prelude::*;
 
 use super::Arguments;
 use super::gemm::{Call, Factor};
@@ -22,6 +23,10 @@ use crate::error::{EngineError, Result};
 const GUARD: usize = 4096;
 /// A byte that makes NaNs of every float type.
 const NAN_BYTE: u8 = 0xff;
+/// Rows that a thread multiplies with a column while it is in the cache.
+const TOGETHER: usize = 16;
+/// Sums that a processor takes at a time.
+const LANES: usize = 8;
 const KERNELS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/kernels");
 /// What the sources include.
 const HEADERS: [&str; 3] = ["device.cuh", "host.hpp", "attention.cuh"];
@@ -87,41 +92,13 @@ pub(crate) fn address(storage: &CpuStorage) -> u64 {
 /// A compiled kernel: its arguments, their bytes, the grid, whether turns go backwards.
 type Function = unsafe extern "C" fn(*const c_void, usize, *const u32, c_int) -> c_int;
 
-/// Runs a kernel, both ways.
+/// Runs a kernel, both ways at once.
 pub(crate) fn launch(file: &'static str, instance: &str, grid: [u32; 3], arguments: Arguments) -> Result<()> {
     let function = function(file, instance);
-    let mut first: Option<Vec<Vec<u8>>> = None;
-    for reversed in [0, 1] {
-        let mut words = arguments.words.clone();
-        let mut memory: Vec<Vec<u8>> = Vec::new();
-        for span in &arguments.spans {
-            let mut copy = vec![NAN_BYTE; span.bytes + 2 * GUARD];
-            // SAFETY: the span is that of a tensor or of memory under construction, which live until the launch is over.
-            let bytes = unsafe { std::slice::from_raw_parts(words[span.argument] as *const u8, span.bytes) };
-            copy[GUARD..GUARD + span.bytes].copy_from_slice(bytes);
-            words[span.argument] = copy[GUARD..].as_mut_ptr() as u64;
-            memory.push(copy);
-        }
-        // SAFETY: the kernel checks the size of its arguments and works on the copies.
-        let outcome = unsafe { function(words.as_ptr().cast(), size_of_val(&words[..]), grid.as_ptr(), reversed) };
-        let fault = match outcome {
-            0 => None,
-            1 => Some("takes other arguments"),
-            2 => Some("has a barrier that some threads do not reach"),
-            _ => Some("has a barrier and was declared without"),
-        };
-        assert!(fault.is_none(), "{instance} {}", fault.unwrap_or_default());
-        for (span, copy) in arguments.spans.iter().zip(&memory) {
-            let untouched = |bytes: &[u8]| bytes.iter().all(|&b| b == NAN_BYTE);
-            let bounds = untouched(&copy[..GUARD]) && untouched(&copy[GUARD + span.bytes..]);
-            assert!(bounds, "{instance} writes beyond argument {}", span.argument);
-        }
-        match &first {
-            None => first = Some(memory),
-            Some(first) => assert!(*first == memory, "{instance} depends on the order of threads"),
-        }
-    }
-    for (span, copy) in arguments.spans.iter().zip(first.expect("two runs")) {
+    let run = |reversed| run_on_copies(function, instance, grid, &arguments, reversed);
+    let (first, second) = rayon::join(|| run(0), || run(1));
+    assert!(first == second, "{instance} depends on the order of threads");
+    for (span, copy) in arguments.spans.iter().zip(first) {
         if span.written {
             let to = arguments.words[span.argument] as *mut u8;
             // SAFETY: memory under construction or under update, which nobody else looks at.
@@ -131,21 +108,43 @@ pub(crate) fn launch(file: &'static str, instance: &str, grid: [u32; 3], argumen
     Ok(())
 }
 
-/// What `cublasGemmEx` would do, plainly, in f64.
-pub(crate) fn gemm(dtype: DType, call: &Call) -> Result<()> {
-    let factor = |x: &Factor, rows: usize, columns: usize| -> Vec<f64> {
-        // Column-major; transposed, the memory's columns are the factor's rows.
-        let place = |r: usize, c: usize| {
-            if x.transpose {
-                c + r * x.stride
-            } else {
-                r + c * x.stride
-            }
-        };
-        (0..rows * columns)
-            .map(|i| value(dtype, x.address, place(i / columns, i % columns)))
-            .collect()
+/// What a kernel leaves in copies of its memory, between their guards.
+fn run_on_copies(
+    function: Function,
+    instance: &str,
+    grid: [u32; 3],
+    arguments: &Arguments,
+    reversed: c_int,
+) -> Vec<Vec<u8>> {
+    let mut words = arguments.words.clone();
+    let mut memory: Vec<Vec<u8>> = Vec::new();
+    for span in &arguments.spans {
+        let mut copy = vec![NAN_BYTE; span.bytes + 2 * GUARD];
+        // SAFETY: the span is that of a tensor or of memory under construction, which live until the launch is over.
+        let bytes = unsafe { std::slice::from_raw_parts(words[span.argument] as *const u8, span.bytes) };
+        copy[GUARD..GUARD + span.bytes].copy_from_slice(bytes);
+        words[span.argument] = copy[GUARD..].as_mut_ptr() as u64;
+        memory.push(copy);
+    }
+    // SAFETY: the kernel checks the size of its arguments and works on the copies.
+    let outcome = unsafe { function(words.as_ptr().cast(), size_of_val(&words[..]), grid.as_ptr(), reversed) };
+    let fault = match outcome {
+        0 => None,
+        1 => Some("takes other arguments"),
+        2 => Some("has a barrier that some threads do not reach"),
+        _ => Some("has a barrier and was declared without"),
     };
+    assert!(fault.is_none(), "{instance} {}", fault.unwrap_or_default());
+    for (span, copy) in arguments.spans.iter().zip(&memory) {
+        let untouched = |bytes: &[u8]| bytes.iter().all(|&b| b == NAN_BYTE);
+        let bounds = untouched(&copy[..GUARD]) && untouched(&copy[GUARD + span.bytes..]);
+        assert!(bounds, "{instance} writes beyond argument {}", span.argument);
+    }
+    memory
+}
+
+/// What `cublasGemmEx` would do, in f64.
+pub(crate) fn gemm(dtype: DType, call: &Call) -> Result<()> {
     for (x, rows, columns) in [(&call.a, call.m, call.k), (&call.b, call.k, call.n)] {
         let least = if x.transpose { columns } else { rows };
         if x.stride < least {
@@ -155,20 +154,63 @@ pub(crate) fn gemm(dtype: DType, call: &Call) -> Result<()> {
             ));
         }
     }
-    let (a, b) = (factor(&call.a, call.m, call.k), factor(&call.b, call.k, call.n));
-    for row in 0..call.m {
+    // The rows of a and the columns of b, each contiguous. Column-major; transposed, memory's columns are a factor's rows.
+    let rows = lines(dtype, &call.a, call.m, call.k, |x, row, k| {
+        if x.transpose {
+            k + row * x.stride
+        } else {
+            row + k * x.stride
+        }
+    });
+    let columns = lines(dtype, &call.b, call.n, call.k, |x, column, k| {
+        if x.transpose {
+            column + k * x.stride
+        } else {
+            k + column * x.stride
+        }
+    });
+    (0..call.m.div_ceil(TOGETHER)).into_par_iter().for_each(|block| {
         for column in 0..call.n {
-            let sum: f64 = (0..call.k).map(|i| a[row * call.k + i] * b[i * call.n + column]).sum();
-            let place = row + column * call.c_stride;
-            let before = if call.beta == 0. {
-                0.
-            } else {
-                call.beta * value(call.c_dtype, call.c, place)
-            };
-            set(call.c_dtype, call.c, place, sum + before);
+            for row in block * TOGETHER..((block + 1) * TOGETHER).min(call.m) {
+                let sum = dot(&rows[row * call.k..][..call.k], &columns[column * call.k..][..call.k]);
+                let place = row + column * call.c_stride;
+                let before = if call.beta == 0. {
+                    0.
+                } else {
+                    call.beta * value(call.c_dtype, call.c, place)
+                };
+                set(call.c_dtype, call.c, place, sum + before);
+            }
+        }
+    });
+    Ok(())
+}
+
+/// `count` lines of `len` values, one after the other.
+fn lines(
+    dtype: DType,
+    x: &Factor,
+    count: usize,
+    len: usize,
+    place: impl Fn(&Factor, usize, usize) -> usize,
+) -> Vec<f64> {
+    let places = (0..count).flat_map(|line| (0..len).map(move |k| (line, k)));
+    places
+        .map(|(line, k)| value(dtype, x.address, place(x, line, k)))
+        .collect()
+}
+
+fn dot(a: &[f64], b: &[f64]) -> f64 {
+    let (a, a_rest) = a.as_chunks::<LANES>();
+    let (b, b_rest) = b.as_chunks::<LANES>();
+    let mut sums = [0.; LANES];
+    for (a, b) in a.iter().zip(b) {
+        for lane in 0..LANES {
+            sums[lane] += a[lane] * b[lane];
         }
     }
-    Ok(())
+    let rest: f64 = a_rest.iter().zip(b_rest).map(|(a, b)| a * b).sum();
+    sums.iter().sum::<f64>() + rest
 }
 
 fn value(dtype: DType, address: u64, place: usize) -> f64 {

@@ -6,6 +6,7 @@ mod predictor;
 
 use std::path::Path;
 
+use candle_core::Device;
 use potstill_cache::{CacheError, CacheReader, OwnedSource, RecomputeOptions, Report, recompute as recompute_entries};
 use serde::Deserialize;
 
@@ -73,7 +74,7 @@ impl From<potstill_engine::EngineError> for RecomputeError {
 /// A report of the first two levels with the third. Where the first two found a cache that cannot be read as a whole, the
 /// report stays as it is.
 ///
-/// `interrupted` is asked while the models' files are digested, which takes longest of what comes before the first entry.
+/// `device` computes, in f32. `interrupted` is asked while the models' files are digested, which takes longest of what comes before the first entry.
 ///
 /// # Errors
 /// [`RecomputeError`]: a model that is not this cache's is refused by name.
@@ -81,6 +82,7 @@ pub fn recompute(
     report: Report,
     source: Box<dyn OwnedSource>,
     request: &RecomputeRequest,
+    device: &Device,
     progress: &dyn Fn(u64, u64),
     interrupted: &dyn Fn() -> bool,
 ) -> Result<Report, RecomputeError> {
@@ -93,7 +95,7 @@ pub fn recompute(
         Err(error) => return Err(error.into()),
     };
     let models: Vec<&Path> = request.models.iter().map(Path::new).collect();
-    let mut models = Models::open(&reader, &models, &request.images, interrupted)?;
+    let mut models = Models::open(&reader, &models, &request.images, device, interrupted)?;
     let options = RecomputeOptions {
         entries: request.entries,
         nonce: &request.nonce,

@@ -31,6 +31,7 @@ pub(super) struct Models {
     /// Components that cannot be computed again, and why.
     left_out: BTreeMap<ComponentId, String>,
     images: Images,
+    device: Device,
     loaded: Option<(ComponentId, Network)>,
 }
 
@@ -50,6 +51,7 @@ impl Models {
         reader: &CacheReader,
         paths: &[&Path],
         images: &[String],
+        device: &Device,
         interrupted: &dyn Fn() -> bool,
     ) -> Result<Self, RecomputeError> {
         let mut digests = Digests::new(interrupted);
@@ -58,6 +60,7 @@ impl Models {
             made_by: BTreeMap::new(),
             left_out: left_out(reader)?,
             images: Images::new(images),
+            device: device.clone(),
             loaded: None,
         };
         for path in paths {
@@ -94,9 +97,9 @@ impl Models {
             self.loaded = None; // frees its memory first
             let model = self.maker(component);
             let network = match component {
-                ComponentId::Latents => Network::Vae(Box::new(model.load_vae(&Device::Cpu)?)),
-                ComponentId::Text => Network::Text(model.load_prompt_encoder(&Device::Cpu)?),
-                ComponentId::Teacher(_) => Network::Unet(model.load_unet(&Device::Cpu)?),
+                ComponentId::Latents => Network::Vae(Box::new(model.load_vae(&self.device)?)),
+                ComponentId::Text => Network::Text(model.load_prompt_encoder(&self.device)?),
+                ComponentId::Teacher(_) => Network::Unet(model.load_unet(&self.device)?),
             };
             self.loaded = Some((component.clone(), network));
         }
@@ -229,10 +232,9 @@ fn schedule_difference(plan: &TeacherPlan, model: &Model) -> Option<String> {
     }
 }
 
-fn value(batch: Batch) -> Result<Value, RecomputeError> {
-    Ok(Value::constant(
-        Tensor::from_vec(batch.values, batch.shape, &Device::Cpu).map_err(crate::ModelError::from)?,
-    ))
+fn value(batch: Batch, device: &Device) -> Result<Value, RecomputeError> {
+    let tensor = Tensor::from_vec(batch.values, batch.shape, device);
+    Ok(Value::constant(tensor.map_err(crate::ModelError::from)?))
 }
 
 fn values(value: &Value) -> Result<Vec<f32>, RecomputeError> {
@@ -256,10 +258,11 @@ impl Predictor for Models {
         let Some(planes) = self.images.planes(view)? else {
             return Ok(None);
         };
-        let pixels = value(Batch {
+        let pixels = Batch {
             shape: vec![1, 3, view.view.height as usize, view.view.width as usize],
             values: planes,
-        })?;
+        };
+        let pixels = value(pixels, &self.device)?;
         match self.load(&ComponentId::Latents)? {
             Network::Vae(vae) => values(&no_grad(|| vae.encode(&pixels)?.mode())?).map(Some),
             _ => unreachable!("a VAE was asked for"),
@@ -284,6 +287,7 @@ impl Predictor for Models {
         let model = self.maker(&component);
         let timestep = [f64::from(inputs.timestep)];
         let levels = model.schedule().alpha_bars(&timestep)?;
+        let value = |batch| value(batch, &self.device);
         let sample = no_grad(|| {
             add_noise(&value(inputs.latents)?, &value(inputs.noise)?, &levels).map_err(RecomputeError::from)
         })?;
@@ -295,8 +299,8 @@ impl Predictor for Models {
             sample,
             timestep: &timestep,
             encoder_hidden_states: value(inputs.hidden_states)?,
-            text_embeds: inputs.pooled.map(value).transpose()?,
-            time_ids: time_ids.map(value).transpose()?,
+            text_embeds: inputs.pooled.map(&value).transpose()?,
+            time_ids: time_ids.map(&value).transpose()?,
         };
         match self.load(&component)? {
             Network::Unet(unet) => values(&no_grad(|| unet.forward(&inputs, &ForwardOptions::default()))?),

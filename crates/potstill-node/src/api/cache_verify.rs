@@ -12,7 +12,7 @@ use potstill_models::{RecomputeRequest, recompute};
 
 use super::cache_errors::{cache_error, recompute_error};
 use super::cache_source::Cancellable;
-use crate::core::{CancelToken, OpError, run_job};
+use crate::core::{CancelToken, OpError, open_device, run_job};
 
 /// How far a verification is; read by polling, so that it costs the verification nothing.
 #[napi]
@@ -68,7 +68,7 @@ impl Progress for VerificationProgress {
 
 /// Verifies the cache in a folder, levels 1 and 2: the report as canonical JSON. `images` names the images of a cache in the
 /// files layout, as JSON: `{ ids, version, baseSeed }`. With `recomputation`, `{ entries, nonce, models, images }` as JSON,
-/// also level 3.
+/// also level 3, computed on `device`: `cpu` unless given, or `cuda:0`.
 #[napi(ts_return_type = "Promise<Outcome<string>>", catch_unwind)]
 pub fn verify_cache<'env>(
     env: &'env Env,
@@ -77,6 +77,7 @@ pub fn verify_cache<'env>(
     cancel: &CancelToken,
     images: Option<String>,
     recomputation: Option<String>,
+    device: Option<String>,
 ) -> napi::Result<Object<'env>> {
     let (progress, cancel) = (progress.clone(), cancel.clone());
     run_job(env, "verify", move || {
@@ -89,6 +90,7 @@ pub fn verify_cache<'env>(
             .map(|json| RecomputeRequest::parse(&json))
             .transpose()
             .map_err(&failed)?;
+        let device = open_device(device.as_deref().unwrap_or("cpu"))?;
         let options = VerifyOptions {
             level: Level::Determinism,
             progress: Some(&progress),
@@ -103,7 +105,9 @@ pub fn verify_cache<'env>(
                 progress.recomputed.0.store(done, Ordering::Relaxed);
                 progress.recomputed.1.store(total, Ordering::Relaxed);
             };
-            let recomputed = recompute(report, Box::new(source), request, &tell, &|| cancel.check().is_err());
+            let recomputed = recompute(report, Box::new(source), request, &device, &tell, &|| {
+                cancel.check().is_err()
+            });
             cancel.check()?;
             report = recomputed.map_err(|error| recompute_error(error, &cache))?;
         }

@@ -1,7 +1,7 @@
 //! Devices by name.
 
 use potstill_engine::Device;
-use potstill_engine::devices::{self, DeviceName};
+use potstill_engine::devices::{self, DeviceError, DeviceName};
 
 use super::error::{OpError, Result};
 
@@ -10,13 +10,10 @@ use super::error::{OpError, Result};
 /// # Errors
 /// Of this machine, when there is no such device, and when this addon is built without CUDA.
 pub fn open_device(name: &str) -> Result<Device> {
-    if name == "cpu" {
-        return Ok(Device::Cpu);
-    }
-    let unknown = || OpError::bug(format!("there is no device {name:?}"));
-    let number = name.strip_prefix("cuda:").ok_or_else(unknown)?;
-    let ordinal: usize = number.parse().map_err(|_| unknown())?;
-    devices::open(DeviceName::Cuda(ordinal)).map_err(|error| {
+    let device: DeviceName = name
+        .parse()
+        .map_err(|error: DeviceError| OpError::bug(error.to_string()))?;
+    devices::open(device).map_err(|error| {
         OpError::machine("ERR_CUDA_DEVICE", format!("cannot open it: {error}"))
             .at(name)
             .remedy("See `potstill doctor` for the devices of this machine.")
@@ -31,7 +28,7 @@ mod tests {
     #[test]
     fn what_is_no_name_of_a_device_is_a_fault_of_the_caller() {
         assert!(open_device("cpu").unwrap().is_cpu());
-        for name in ["", "gpu", "cuda", "cuda:", "cuda:x", "cuda:-1"] {
+        for name in ["", "gpu", "cuda:", "cuda:x", "cuda:-1"] {
             assert_eq!(open_device(name).unwrap_err().kind, ErrorKind::Bug, "{name:?}");
         }
     }

@@ -17,6 +17,7 @@ mod values;
 
 pub use adapter_errors::of_file;
 pub use cancel::CancelToken;
+pub use device::open_device;
 pub use engine::{Engine, Id, id};
 pub use error::{OpError, Result};
 pub use job::run_job;

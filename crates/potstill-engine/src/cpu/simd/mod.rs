@@ -161,32 +161,51 @@ impl Class {
         classes
     }
 
-    /// The class in use.
+    /// The class in use, which is settled by this.
     #[inline]
     pub(crate) fn current() -> Class {
         #[cfg(test)]
         if let Some(class) = choice::class() {
             return class;
         }
-        match CLASS.load(Ordering::Relaxed) {
-            1 => Class::Portable,
-            #[cfg(target_arch = "x86_64")]
-            2 => Class::Avx2,
-            #[cfg(target_arch = "x86_64")]
-            3 => Class::Avx512,
-            #[cfg(target_arch = "aarch64")]
-            4 => Class::Neon,
-            #[cfg(target_arch = "wasm32")]
-            5 => Class::Wasm,
-            _ => Self::choose(),
+        Self::settled().unwrap_or_else(Self::choose)
+    }
+
+    /// The class in use, or the one that would be; settles nothing.
+    fn expected() -> Class {
+        #[cfg(test)]
+        if let Some(class) = choice::class() {
+            return class;
         }
+        Self::settled().unwrap_or_else(Self::best)
+    }
+
+    #[inline]
+    fn settled() -> Option<Class> {
+        match CLASS.load(Ordering::Relaxed) {
+            1 => Some(Class::Portable),
+            #[cfg(target_arch = "x86_64")]
+            2 => Some(Class::Avx2),
+            #[cfg(target_arch = "x86_64")]
+            3 => Some(Class::Avx512),
+            #[cfg(target_arch = "aarch64")]
+            4 => Some(Class::Neon),
+            #[cfg(target_arch = "wasm32")]
+            5 => Some(Class::Wasm),
+            _ => None,
+        }
+    }
+
+    fn best() -> Class {
+        Self::available().pop().unwrap_or(Class::Portable)
     }
 
     #[cold]
     fn choose() -> Class {
-        // Another thread may have chosen meanwhile, and not the best.
-        Self::available().pop().unwrap_or(Class::Portable).settle();
-        Self::current()
+        let best = Self::best();
+        best.settle();
+        // Another thread may have been first, with another class.
+        Self::settled().unwrap_or(best)
     }
 
     /// Uses this class from here on, in all threads, unless one is in use already; whether it is this one.
@@ -218,7 +237,7 @@ impl Class {
 /// The instruction set that the kernels of this process use: `sse`, `avx2`, `avx512`, `neon`, `wasm` or `portable`.
 /// Results agree to the bit within one class, and between `sse` and `wasm`, neither of which has a fused multiply-add.
 pub fn kernel_class() -> &'static str {
-    Class::current().name()
+    Class::expected().name()
 }
 
 /// The names of the classes that this processor has, best last.

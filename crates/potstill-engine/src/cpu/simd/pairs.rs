@@ -144,7 +144,7 @@ fn multiplies() -> bool {
 /// as right, never faster than f32. Results agree to the bit within one class.
 pub fn bf16_kernel_class() -> &'static str {
     use super::Class;
-    match Class::current() {
+    match Class::expected() {
         #[cfg(target_arch = "x86_64")]
         Class::Avx512 if multiplies() => "avx512-bf16",
         #[cfg(target_arch = "x86_64")]
