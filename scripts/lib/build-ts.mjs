@@ -15,12 +15,15 @@ import { execute } from './shell.mjs';
 
 /** Compiles ts/ to dist/, puts beside it what tsc does not copy, and writes the recipe's JSON Schema. */
 export async function buildTypeScript() {
+  const program = join(DIST, 'cli', 'main.js');
+  // What tsc remembers of a build whose output was deleted would keep it from writing that again.
+  if (!existsSync(program)) rmSync(join(ROOT, 'target', 'ts', 'build.tsbuildinfo'), { force: true });
   await execute('tsc', ['-p', 'tsconfig.json', '--pretty', 'false']);
   prune(DIST, join(ROOT, 'ts'));
   copy(WASM, join(DIST, 'native', 'wasm'), () => true);
   copy(WASM_COMPUTE, join(DIST, 'native', 'wasm-compute'), () => true);
   copy(ADDON, join(DIST, 'native', 'generated'), (name) => name.endsWith('.d.ts'));
-  chmodSync(join(DIST, 'cli', 'main.js'), 0o755);
+  chmodSync(program, 0o755);
   await writeSchema();
   await buildPage();
 }
