@@ -8,7 +8,10 @@ const { python, only, turns } = options({ only: '', turns: '' });
 const measured = ROWS.flatMap(({ name, run }) =>
   run === undefined ? [] : [{ name, words: [...run, ...withPython()] }],
 );
-const limits = LIMITS.map(([file = '', ...rest]) => ({ name: file.replace('.ts', ''), words: [file, ...rest] }));
+const limits = LIMITS.map(([file = '', ...rest]) => ({
+  name: [file.replace('.ts', ''), ...rest].join(' '),
+  words: [file, ...rest, ...withPython()],
+}));
 const runs = [...limits, ...measured].filter(({ name }) => name.includes(only));
 if (runs.length === 0) throw new Error(`--only ${only}: no comparison has that in its name`);
 

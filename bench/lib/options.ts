@@ -6,7 +6,12 @@ const SIDES = join(import.meta.dirname, '..', 'sides');
 
 /** potstill's program of a benchmark. */
 export function potstill(name: string, words: readonly string[]): Program {
-  return { command: process.execPath, words: ['--import', 'tsx', join(SIDES, `potstill_${name}.ts`), ...words] };
+  return side(`potstill_${name}`, words);
+}
+
+/** A program of a benchmark that is neither potstill's nor torch's. */
+export function side(name: string, words: readonly string[]): Program {
+  return { command: process.execPath, words: ['--import', 'tsx', join(SIDES, `${name}.ts`), ...words] };
 }
 
 /** torch's program of a benchmark; none without a Python. */

@@ -106,7 +106,30 @@ export const ROWS: readonly Row[] = [
   },
   { name: 'noise-torch', what: "noise as torch's, 1 thread", gate: 1.3, goal: 1, run: ['noise.ts'] },
   { name: 'noise-philox', what: "noise as potstill's own, 1 thread", gate: 1.3, goal: 1 },
+  {
+    name: 'verify-files',
+    what: 'cache verify, files of 317 KB, 2 threads',
+    gate: 0.1,
+    goal: 0.1,
+    short: true,
+    run: ['verify.ts', '--only', 'files'],
+  },
+  { name: 'verify-files-1', what: 'the same, 1 thread', gate: 0.1, goal: 0.1 },
+  {
+    name: 'verify-shards',
+    what: 'cache verify, shards, 2 threads',
+    gate: 0.1,
+    goal: 0.1,
+    run: ['verify.ts', '--only', 'shards'],
+  },
 ];
 
-/** What is measured without PyTorch: the benchmark's files. */
-export const LIMITS: readonly (readonly string[])[] = [['startup.ts'], ['loop.ts'], ['wasm.ts']];
+/** What is not measured against PyTorch: the benchmark's files. */
+export const LIMITS: readonly (readonly string[])[] = [
+  ['startup.ts'],
+  ['loop.ts'],
+  ['wasm.ts'],
+  ['cache-index.ts'],
+  ['verify.ts', '--only', 'wasm'],
+  ['verify.ts', '--only', 'disk'],
+];

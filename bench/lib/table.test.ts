@@ -58,13 +58,43 @@ test('start-up and loop stand beside their limits', () => {
     step: { median: 0.1, spread: 0, peakBytes: 1e9 },
     parts: { reading: 5e-6, forward: 0.03 },
   };
-  const text = limits(start, loop);
+  const text = limits({ start, loop });
   expect(text).toContain("| 120 ms | 2.5 × node's own start | **2.40** (1.00–6.00): kept |");
   expect(text).toContain("| 120 ms | 5 × node's own start | **5.10** (1.00–6.00): **missed** |");
   expect(text).toContain('| 500 µs | under 1 ms | kept |');
   expect(text).toContain('reading 5.00 µs, forward 30.0 ms');
-  expect(limits(undefined, { ...loop, loop: { median: 0.002, spread: 0 } })).toContain(
+  expect(limits({ loop: { ...loop, loop: { median: 0.002, spread: 0 } } })).toContain(
     '| 2.00 ms | under 1 ms | **missed** |',
+  );
+});
+
+test('verification stands beside the addon and the disk', () => {
+  const text = limits({ wasm: result(1.9), wasmNoise: result(8), disk: { ...result(1.3), othersBusy: 0.5 } });
+  expect(text).toContain("| 4.00 s | 2 × the addon's time | **1.90** (1.85–1.95): kept |");
+  expect(text).toContain('| 4.00 s |  | **8.00** (7.95–8.05) |');
+  expect(text).toContain(
+    '| 1.25 × the time to read them | **1.30** (1.25–1.35): **missed** (others used up to 0.5 processors) |',
+  );
+});
+
+test('an index must be opened soon and in little memory', () => {
+  const opened = (median: number, peakBytes: number) => ({ median, spread: 0, peakBytes });
+  const index = {
+    entries: 1000,
+    mostSeconds: 1,
+    mostBytes: 200e6,
+    open: opened(0.4, 150e6),
+    stats: opened(0.4, 201e6),
+  };
+  expect(limits({ index }).split('\n').slice(2)).toEqual([
+    '| index of 1000 predictions, opened | 400 ms, 150 MB | 1 s, 200 MB | kept |',
+    '| `cache stats` of 1000 predictions | 400 ms, 201 MB | 1 s, 200 MB | **missed** |',
+  ]);
+});
+
+test('small ratios have three digits', () => {
+  expect(table([{ row, result: { ...result(0.0512), interval: [0.049, 0.053] } }])).toContain(
+    '**0.051** (0.049–0.053)',
   );
 });
 

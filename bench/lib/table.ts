@@ -35,6 +35,26 @@ export interface RecordedLoop {
   readonly parts: Readonly<Record<string, number>>;
 }
 
+/** The index of a cache as `results/cache-index.json` keeps it. */
+export interface RecordedIndex {
+  readonly entries: number;
+  readonly mostSeconds: number;
+  readonly mostBytes: number;
+  readonly open: Summary & Pick<Times, 'peakBytes'>;
+  readonly stats: Summary & Pick<Times, 'peakBytes'>;
+}
+
+/** What stands beside limits that are no other program's. */
+export interface Limited {
+  readonly start?: RecordedStart | undefined;
+  readonly loop?: RecordedLoop | undefined;
+  readonly index?: RecordedIndex | undefined;
+  /** Verification: by WASM against the addon, without and with noise that is made anew; from the disk against reading. */
+  readonly wasm?: Recorded | undefined;
+  readonly wasmNoise?: Recorded | undefined;
+  readonly disk?: Recorded | undefined;
+}
+
 /** A line of the table and its result, where there is one. */
 export interface Filled {
   readonly row: Row;
@@ -49,7 +69,7 @@ const SHORT_HEAD = ['| | potstill | PyTorch | ratio (95 %) |', '|---|---|---|---
 const LIMIT_HEAD = ['| | time | limit | measured |', '|---|---|---|---|'];
 
 /** Limits of the issue: node's own start is 1. */
-const LIMITS = { help: 2.5, check: 5, loopSeconds: 1e-3 } as const;
+const LIMITS = { help: 2.5, check: 5, loopSeconds: 1e-3, wasm: 2, disk: 1.25 } as const;
 
 /** One line for each comparison, below the machines that they were made on. */
 export function table(rows: readonly Filled[]): string {
@@ -64,31 +84,76 @@ export function shortTable(rows: readonly Filled[]): string {
   return [...SHORT_HEAD, ...lines].join('\n');
 }
 
-/** Start-up and training loop against their limits. */
-export function limits(start: RecordedStart | undefined, loop: RecordedLoop | undefined): string {
-  if (start === undefined && loop === undefined) return 'Start-up and training loop: not measured.';
-  const started = (what: string, measured: RecordedStart['help'], limit: number): string =>
-    cells([what, seconds(measured.ours.median), `${limit} × node's own start`, ratio(measured, limit)]);
+/** Start-up, training loop, verification and index against their limits. */
+export function limits(measured: Limited): string {
+  const lines = [
+    ...startLines(measured.start),
+    ...loopLines(measured.loop),
+    ...verificationLines(measured),
+    ...indexLines(measured.index),
+  ];
+  if (lines.length === 0) return 'Start-up, training loop, verification and index: not measured.';
+  return [...LIMIT_HEAD, ...lines.map(cells)].join('\n');
+}
+
+function startLines(start: RecordedStart | undefined): string[][] {
+  if (start === undefined) return [];
+  const started = (what: string, measured: RecordedStart['help'], limit: number): string[] => [
+    what,
+    seconds(measured.ours.median),
+    `${limit} × node's own start`,
+    ratio(measured, limit),
+  ];
   return [
-    ...LIMIT_HEAD,
-    ...(start === undefined
-      ? []
-      : [
-          started('`potstill --help`', start.help, LIMITS.help),
-          started('`potstill recipe check`', start.check, LIMITS.check),
-        ]),
-    ...(loop === undefined
-      ? []
-      : [
-          cells([
-            'training loop without a model, a step',
-            seconds(loop.loop.median),
-            'under 1 ms',
-            verdict(loop.loop.median < LIMITS.loopSeconds ? 'kept' : 'missed'),
-          ]),
-          cells(["training step of the demo's model", seconds(loop.step.median), '', describeParts(loop.parts)]),
-        ]),
-  ].join('\n');
+    started('`potstill --help`', start.help, LIMITS.help),
+    started('`potstill recipe check`', start.check, LIMITS.check),
+  ];
+}
+
+function loopLines(recorded: RecordedLoop | undefined): string[][] {
+  if (recorded === undefined) return [];
+  const { loop, step, parts } = recorded;
+  return [
+    [
+      'training loop without a model, a step',
+      seconds(loop.median),
+      'under 1 ms',
+      verdict(loop.median < LIMITS.loopSeconds ? 'kept' : 'missed'),
+    ],
+    ["training step of the demo's model", seconds(step.median), '', describeParts(parts)],
+  ];
+}
+
+function verificationLines({ wasm, wasmNoise, disk }: Limited): string[][] {
+  const line = (what: string, result: Recorded | undefined, of: string, limit?: number): string[][] => {
+    if (result === undefined) return [];
+    const times = limit === undefined ? '' : `${limit} × ${of}`;
+    return [[what, seconds(result.ours.median), times, `${ratio(result, limit)}${busy(result)}`]];
+  };
+  return [
+    ...line('`cache verify` by WASM, 1 thread, noise not made anew', wasm, "the addon's time", LIMITS.wasm),
+    ...line('the same, noise made anew', wasmNoise, "the addon's time"),
+    ...line('`cache verify` of files that are on the disk alone', disk, 'the time to read them', LIMITS.disk),
+  ];
+}
+
+function indexLines(index: RecordedIndex | undefined): string[][] {
+  if (index === undefined) return [];
+  const { entries, mostSeconds, mostBytes } = index;
+  const line = (what: string, { median, peakBytes }: RecordedIndex['open']): string[] => [
+    what,
+    `${seconds(median)}, ${megabytes(peakBytes)}`,
+    `${mostSeconds} s, ${megabytes(mostBytes)}`,
+    verdict(median < mostSeconds && peakBytes < mostBytes ? 'kept' : 'missed'),
+  ];
+  return [
+    line(`index of ${entries} predictions, opened`, index.open),
+    line(`\`cache stats\` of ${entries} predictions`, index.stats),
+  ];
+}
+
+function megabytes(bytes: number): string {
+  return `${Math.round(bytes / 1e6)} MB`;
 }
 
 /** One line for each machine. */
@@ -134,10 +199,14 @@ function times(result: Recorded, note = ''): string[] {
   return [seconds(ours.median), seconds(theirs.median), `${result.ratio === undefined ? '' : ratio(result)}${note}`];
 }
 
+/** Below this, ratios have a digit more. */
+const SMALL = 0.2;
+
 function ratio({ ratio, interval }: Partial<Ratio>, limit?: number): string {
-  const ends = interval === undefined ? '' : ` (${interval.map((end) => end.toFixed(2)).join('–')})`;
+  const digits = ratio !== undefined && ratio < SMALL ? 3 : 2;
+  const ends = interval === undefined ? '' : ` (${interval.map((end) => end.toFixed(digits)).join('–')})`;
   const kept = limit === undefined || ratio === undefined ? '' : `: ${verdict(ratio <= limit ? 'kept' : 'missed')}`;
-  return `**${ratio?.toFixed(2)}**${ends}${kept}`;
+  return `**${ratio?.toFixed(digits)}**${ends}${kept}`;
 }
 
 function reached({ gate, goal }: Row, measured: number): string {

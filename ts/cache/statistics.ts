@@ -1,4 +1,3 @@
-import { sizeOfView } from './data/view.ts';
 import { bytesInFilesLayout } from './files-layout.ts';
 import type { ComponentSummary, SummarisedPlan } from './summary.ts';
 
@@ -30,13 +29,13 @@ export function cacheStatistics(summaries: readonly ComponentSummary[]): CacheSt
   const latents = plans.find((plan): plan is PlanOf<'latents'> => plan.component === 'latents');
   const text = plans.find((plan): plan is PlanOf<'text'> => plan.component === 'text');
   const teachers = plans.filter((plan): plan is PlanOf<'teacher'> => plan.component === 'teacher');
-  const samples = Math.max(0, ...teachers.map((plan) => plan.samples.length * plan.draws));
+  const samples = Math.max(0, ...teachers.map((plan) => plan.viewOfSample.length * plan.draws));
   if (latents === undefined || text === undefined || samples === 0) return undefined;
   const files = { count: 0, bytes: 0 };
-  const sizes = latents.views.map(({ view }) => bytesInFilesLayout(latentShape(latents, view), text.shape));
-  for (const { samples: pairs, draws } of teachers) {
-    files.count += pairs.length * draws;
-    for (const [view] of pairs) files.bytes += (sizes[view] ?? 0) * draws;
+  const bytesOfSize = latents.sizes.map((size) => bytesInFilesLayout(latentShape(latents, size), text.shape));
+  for (const { viewOfSample, draws } of teachers) {
+    files.count += viewOfSample.length * draws;
+    for (const view of viewOfSample) files.bytes += (bytesOfSize[latents.sizeOfView[view] ?? -1] ?? 0) * draws;
   }
   const bytes = summaries.reduce((sum, summary) => sum + summary.bytes, 0);
   return {
@@ -54,7 +53,7 @@ export function cacheStatistics(summaries: readonly ComponentSummary[]): CacheSt
   };
 }
 
-function latentShape({ vae }: PlanOf<'latents'>, view: string): readonly number[] {
-  const { width, height } = sizeOfView(view);
+function latentShape({ vae }: PlanOf<'latents'>, size: string): readonly number[] {
+  const [width = 0, height = 0] = size.split('x').map(Number);
   return [vae.channels, height / vae.downscale, width / vae.downscale];
 }

@@ -2,7 +2,8 @@ import { readdir, readFile, stat } from 'node:fs/promises';
 import { join } from 'node:path';
 import { z } from 'zod';
 import { inputError } from '../errors.ts';
-import { PLAN_FILE, recordCount, SEAL_FILE } from './component.ts';
+import { PLAN_FILE, SEAL_FILE } from './component.ts';
+import { readApart, type TakeMembers } from './plan/read-apart.ts';
 
 /** A component as its plan and its folder tell, nothing of it checked by digest. */
 export interface ComponentSummary {
@@ -22,18 +23,19 @@ export interface ComponentSummary {
 /** What a summary looks at in plans; verification looks at all of it. */
 const count = z.int().min(1);
 const head = { dtype: z.string(), shardRecords: count };
+/** Without the members of their lists, which are read apart. */
 const planSchema = z.discriminatedUnion('component', [
   z.object({
     ...head,
     component: z.literal('latents'),
     vae: z.object({ channels: count, downscale: count }),
-    views: z.array(z.object({ view: z.string().regex(/^\d{1,6}x\d{1,6}\+\d+\+\d+f?$/) })),
+    views: z.array(z.never()),
   }),
   z.object({
     ...head,
     component: z.literal('text'),
     shape: z.object({ tokens: count, width: count, pooled: count.optional() }),
-    captions: z.array(z.string()),
+    captions: z.array(z.never()),
   }),
   z.object({
     ...head,
@@ -43,11 +45,28 @@ const planSchema = z.discriminatedUnion('component', [
     noise: z.object({ generator: z.string(), baseSeed: z.number() }),
     draws: count,
     timesteps: z.tuple([z.number(), z.number()]),
-    samples: z.array(z.tuple([z.int().min(0), z.int().min(0)])),
+    samples: z.array(z.never()),
   }),
 ]);
+const viewsSchema = z.array(z.object({ view: z.string().regex(/^\d{1,6}x\d{1,6}\+\d+\+\d+f?$/) }));
+const captionsSchema = z.array(z.string());
+const samplesSchema = z.array(z.tuple([z.int().min(0), z.int().min(0)]));
 
-export type SummarisedPlan = z.infer<typeof planSchema>;
+type PlanHead<Component> = Extract<z.infer<typeof planSchema>, { readonly component: Component }>;
+
+/** A plan of hundreds of thousands of images, in a few words. */
+export type SummarisedPlan =
+  | (Omit<PlanHead<'latents'>, 'views'> & {
+      /** Sizes of the pictures, `WxH`, in the order in which they are met. */
+      readonly sizes: readonly string[];
+      /** Of every view: the index of its size. */
+      readonly sizeOfView: readonly number[];
+    })
+  | (Omit<PlanHead<'text'>, 'captions'> & { readonly captions: number })
+  | (Omit<PlanHead<'teacher'>, 'samples'> & {
+      /** Of every sample: its view. */
+      readonly viewOfSample: readonly number[];
+    });
 
 /**
  * The components of a cache, latents and text first, then the teachers by name.
@@ -107,10 +126,15 @@ async function summarise(dir: string, component: string): Promise<ComponentSumma
     component,
     plan,
     sealed: files.includes(SEAL_FILE),
-    records: recordCount(plan),
+    records: recordsOf(plan),
     shards: files.filter((name) => /^shard-\d{5,}\.safetensors$/.test(name)).length,
     bytes: sizes.reduce((sum, size) => sum + size, 0),
   };
+}
+
+function recordsOf(plan: SummarisedPlan): number {
+  if (plan.component === 'latents') return plan.sizeOfView.length;
+  return plan.component === 'text' ? plan.captions : plan.viewOfSample.length * plan.draws;
 }
 
 async function readSummarisedPlan(path: string, component: string): Promise<SummarisedPlan> {
@@ -119,19 +143,69 @@ async function readSummarisedPlan(path: string, component: string): Promise<Summ
       where: path,
       remedy: 'See what else is wrong with `potstill cache verify`, or delete the folder and build it again.',
     });
+  const refuse = ({ issues: [issue] }: z.ZodError, list?: string, first = 0): Error => {
+    const [index, ...rest] = issue?.path ?? [];
+    const place = list === undefined ? issue?.path : [list, first + Number(index), ...rest];
+    return unreadable(`is no plan of a cache: ${place?.join('.') || 'the document'}: ${issue?.message ?? ''}`);
+  };
+  /** Checks the members of a list and counts them, or notes what is wanted of them. */
+  const reader = <Member>(
+    list: string,
+    schema: z.ZodType<Member[]>,
+    note: (members: Member[]) => void,
+  ): TakeMembers => {
+    return (members, first) => {
+      const { success, data, error } = schema.safeParse(members);
+      if (!success) throw refuse(error, list, first);
+      note(data);
+    };
+  };
+  const [sizes, sizeOfView, viewOfSample] = [new Map<string, number>(), [] as number[], [] as number[]];
+  let captions = 0;
+  const lists = new Map([
+    [
+      'views',
+      reader('views', viewsSchema, (members) => {
+        for (const { view } of members) sizeOfView.push(indexIn(sizes, view.slice(0, view.indexOf('+'))));
+      }),
+    ],
+    [
+      'captions',
+      reader('captions', captionsSchema, (members) => {
+        captions += members.length;
+      }),
+    ],
+    [
+      'samples',
+      reader('samples', samplesSchema, (members) => {
+        for (const [view] of members) viewOfSample.push(view);
+      }),
+    ],
+  ]);
   let json: unknown;
   try {
-    json = JSON.parse(await readFile(path, 'utf8'));
+    json = readApart(await readFile(path), lists);
   } catch (cause) {
     if (cause instanceof SyntaxError) throw unreadable('is not JSON');
     throw cause;
   }
   const { success, data, error } = planSchema.safeParse(json);
-  if (!success) {
-    const [issue] = error.issues;
-    throw unreadable(`is no plan of a cache: ${issue?.path.join('.') || 'the document'}: ${issue?.message ?? ''}`);
-  }
+  if (!success) throw refuse(error);
   const kind = component.startsWith('teachers/') ? 'teacher' : component;
   if (data.component !== kind) throw unreadable(`is a plan of ${data.component}, not of ${kind}`);
-  return data;
+  switch (data.component) {
+    case 'latents':
+      return { ...data, sizes: [...sizes.keys()], sizeOfView };
+    case 'text':
+      return { ...data, captions };
+    case 'teacher':
+      return { ...data, viewOfSample };
+  }
+}
+
+/** The index of a name, which it gets when it is met first. */
+function indexIn(names: Map<string, number>, name: string): number {
+  const known = names.get(name) ?? names.size;
+  names.set(name, known);
+  return known;
 }

@@ -42,7 +42,7 @@ function factsOf(plan: ComponentSummary['plan']): Record<string, unknown> {
   const { dtype } = plan;
   switch (plan.component) {
     case 'latents':
-      return { dtype, sizes: sizesOf(plan.views) };
+      return { dtype, sizes: plan.sizes };
     case 'text':
       return { dtype, ...plan.shape };
     case 'teacher': {
@@ -50,10 +50,6 @@ function factsOf(plan: ComponentSummary['plan']): Record<string, unknown> {
       return { dtype, prediction, fields, draws, timesteps, noise };
     }
   }
-}
-
-function sizesOf(views: readonly { readonly view: string }[]): string[] {
-  return [...new Set(views.map(({ view }) => view.split('+')[0] ?? ''))];
 }
 
 function format(path: string, components: readonly ComponentSummary[]): string {
@@ -77,7 +73,7 @@ const NAMED_SIZES = 3;
 function describe(plan: ComponentSummary['plan']): string {
   switch (plan.component) {
     case 'latents':
-      return `pictures of ${nameSizes(sizesOf(plan.views))}`;
+      return `pictures of ${nameSizes(plan.sizes)}`;
     case 'text':
       return `${plan.shape.tokens} x ${plan.shape.width}${plan.shape.pooled === undefined ? '' : ', pooled'}`;
     case 'teacher': {

@@ -4,7 +4,7 @@ use std::fs::{self, File};
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
-use crate::source::{Source, SourceError};
+use crate::source::{Source, SourceError, room_for};
 
 /// Deepest folder that is listed: `teachers/<id>/file` needs 2. What lies deeper is no part of a cache.
 const MAX_DEPTH: usize = 4;
@@ -29,10 +29,12 @@ impl FolderSource {
         &self.root
     }
 
-    fn open(&self, path: &str) -> Result<File, SourceError> {
+    /// An ordinary file and its length.
+    fn open(&self, path: &str) -> Result<(File, u64), SourceError> {
         let full = self.full(path)?;
-        self.size(path)?;
-        File::open(&full).map_err(|error| failure(path, &error))
+        let size = size_of_file(path, &full)?;
+        let file = File::open(&full).map_err(|error| failure(path, &error))?;
+        Ok((file, size))
     }
 
     /// Refuses whatever could leave the folder.
@@ -97,29 +99,43 @@ impl Source for FolderSource {
     }
 
     fn size(&self, path: &str) -> Result<u64, SourceError> {
-        let metadata = fs::symlink_metadata(self.full(path)?).map_err(|error| failure(path, &error))?;
-        if metadata.is_symlink() {
-            return Err(SourceError::Link { path: path.to_owned() });
-        }
-        if !metadata.is_file() {
-            return Err(SourceError::Failed {
-                path: path.to_owned(),
-                reason: "not an ordinary file".to_owned(),
-            });
-        }
-        Ok(metadata.len())
+        size_of_file(path, &self.full(path)?)
     }
 
     fn read(&self, path: &str, offset: u64, buffer: &mut [u8]) -> Result<(), SourceError> {
-        let file = self.open(path)?;
-        read_exact_at(&file, buffer, offset).map_err(|error| match error.kind() {
-            ErrorKind::UnexpectedEof => SourceError::TooShort {
-                path: path.to_owned(),
-                end: offset.saturating_add(buffer.len() as u64),
-            },
-            _ => failure(path, &error),
-        })
+        read_part(&self.open(path)?.0, path, offset, buffer)
     }
+
+    fn read_into(&self, path: &str, limit: u64, buffer: &mut Vec<u8>) -> Result<(), SourceError> {
+        let (file, bytes) = self.open(path)?;
+        room_for(path, bytes, limit, buffer)?;
+        read_part(&file, path, 0, buffer)
+    }
+}
+
+/// The length of an ordinary file.
+fn size_of_file(path: &str, full: &Path) -> Result<u64, SourceError> {
+    let metadata = fs::symlink_metadata(full).map_err(|error| failure(path, &error))?;
+    if metadata.is_symlink() {
+        return Err(SourceError::Link { path: path.to_owned() });
+    }
+    if !metadata.is_file() {
+        return Err(SourceError::Failed {
+            path: path.to_owned(),
+            reason: "not an ordinary file".to_owned(),
+        });
+    }
+    Ok(metadata.len())
+}
+
+fn read_part(file: &File, path: &str, offset: u64, buffer: &mut [u8]) -> Result<(), SourceError> {
+    read_exact_at(file, buffer, offset).map_err(|error| match error.kind() {
+        ErrorKind::UnexpectedEof => SourceError::TooShort {
+            path: path.to_owned(),
+            end: offset.saturating_add(buffer.len() as u64),
+        },
+        _ => failure(path, &error),
+    })
 }
 
 #[cfg(unix)]

@@ -70,7 +70,7 @@ enum Of {
     Teacher {
         plan: Arc<TeacherPlan>,
         latents: Arc<LatentsPlan>,
-        captions: Arc<[Digest32]>,
+        text: Arc<TextPlan>,
         range: TimestepRange,
     },
 }
@@ -110,7 +110,7 @@ impl Layout {
                     latents.digest,
                 )?;
                 check_reference(&plan, "plan of text", plan.text, ComponentId::Text, text.digest)?;
-                Self::teacher(Arc::new(plan), Arc::clone(&latents.plan), &text.plan)
+                Self::teacher(Arc::new(plan), Arc::clone(&latents.plan), Arc::clone(&text.plan))
             }
         }
     }
@@ -120,15 +120,8 @@ impl Layout {
     /// # Errors
     /// [`CacheError::OutOfRange`] when there would be too many shards.
     pub(crate) fn of_latents(plan: Arc<LatentsPlan>) -> Result<Self, CacheError> {
-        let (shard_records, views) = (
-            plan.shard_records,
-            plan.views.iter().map(|v| (v.view, 1)).collect::<Vec<_>>(),
-        );
-        Self::of(
-            Of::Latents(plan),
-            shard_records,
-            views.into_iter().map(|(v, n)| (Some(v), n)),
-        )
+        let of = Of::Latents(Arc::clone(&plan));
+        Self::of(of, plan.shard_records, plan.views.iter().map(|v| (Some(v.view), 1)))
     }
 
     /// As [`Layout::of_latents`].
@@ -137,19 +130,18 @@ impl Layout {
         Self::of(Of::Text(plan), shard_records, std::iter::once((None, records)))
     }
 
-    fn teacher(plan: Arc<TeacherPlan>, latents: Arc<LatentsPlan>, text: &TextPlan) -> Result<Self, CacheError> {
+    fn teacher(plan: Arc<TeacherPlan>, latents: Arc<LatentsPlan>, text: Arc<TextPlan>) -> Result<Self, CacheError> {
         let missing = |what: String| CacheError::OutOfRange {
             component: ComponentId::Teacher(plan.id.clone()),
             what,
         };
-        let mut views = Vec::with_capacity(plan.samples.len());
         for (i, &(view, caption)) in plan.samples.iter().enumerate() {
-            let entry = latents.views.get(view as usize);
-            let entry = entry.ok_or_else(|| missing(format!("view {view}, which samples[{i}] names")))?;
+            if view as usize >= latents.views.len() {
+                return Err(missing(format!("view {view}, which samples[{i}] names")));
+            }
             if caption as usize >= text.captions.len() {
                 return Err(missing(format!("caption {caption}, which samples[{i}] names")));
             }
-            views.push((Some(entry.view), u64::from(plan.draws)));
         }
         if plan
             .time_ids
@@ -160,18 +152,18 @@ impl Layout {
         }
         let (min, max) = plan.timesteps;
         let range = TimestepRange::new(min, max).map_err(|error| missing(error.to_string()))?;
-        let captions = text.captions.iter().map(|c| sha256(c.as_bytes())).collect();
-        let shard_records = plan.shard_records;
-        Self::of(
-            Of::Teacher {
-                plan,
-                latents,
-                captions,
-                range,
-            },
-            shard_records,
-            views.into_iter(),
-        )
+        let of = Of::Teacher {
+            plan: Arc::clone(&plan),
+            latents: Arc::clone(&latents),
+            text,
+            range,
+        };
+        let view_of = |view: u32| Some(latents.views[view as usize].view);
+        let views = plan
+            .samples
+            .iter()
+            .map(|&(view, _)| (view_of(view), u64::from(plan.draws)));
+        Self::of(of, plan.shard_records, views)
     }
 
     fn of(of: Of, shard_records: u32, groups: impl Iterator<Item = (Option<View>, u64)>) -> Result<Self, CacheError> {
@@ -369,15 +361,13 @@ impl Layout {
             }
             Of::Text(plan) => sha256(plan.captions.get(index).ok_or_else(missing)?.as_bytes()).to_string(),
             Of::Teacher {
-                plan,
-                latents,
-                captions,
-                ..
+                plan, latents, text, ..
             } => {
                 let (sample, draw) = (index / plan.draws as usize, index % plan.draws as usize);
                 let &(view, caption) = plan.samples.get(sample).ok_or_else(missing)?;
                 let entry = &latents.views[view as usize];
-                format!("{}|{}|{}|{draw}", entry.image, entry.view, captions[caption as usize])
+                let caption = sha256(text.captions[caption as usize].as_bytes());
+                format!("{}|{}|{caption}|{draw}", entry.image, entry.view)
             }
         })
     }

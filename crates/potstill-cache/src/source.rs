@@ -118,17 +118,22 @@ pub trait Source: MaybeSync {
     /// # Errors
     /// [`SourceError`].
     fn read_into(&self, path: &str, limit: u64, buffer: &mut Vec<u8>) -> Result<(), SourceError> {
-        let bytes = self.size(path)?;
-        if bytes > limit {
-            return Err(SourceError::TooLarge {
-                path: path.to_owned(),
-                bytes,
-                limit,
-            });
-        }
-        buffer.resize(bytes as usize, 0);
+        room_for(path, self.size(path)?, limit, buffer)?;
         self.read(path, 0, buffer)
     }
+}
+
+/// Gives a buffer the length of a file of at most `limit` bytes.
+pub(crate) fn room_for(path: &str, bytes: u64, limit: u64, buffer: &mut Vec<u8>) -> Result<(), SourceError> {
+    if bytes > limit {
+        return Err(SourceError::TooLarge {
+            path: path.to_owned(),
+            bytes,
+            limit,
+        });
+    }
+    buffer.resize(bytes as usize, 0);
+    Ok(())
 }
 
 /// A source that a reader keeps.

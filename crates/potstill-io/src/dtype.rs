@@ -109,56 +109,98 @@ impl Dtype {
     }
 }
 
-/// Appends values as f16, many at a time where the CPU converts so.
-fn f32_to_f16(values: &[f32], bytes: &mut Vec<u8>) {
-    const PIECE: usize = 1024;
-    let mut halves = [f16::ZERO; PIECE];
-    for source in values.chunks(PIECE) {
-        let halves = &mut halves[..source.len()];
-        halves.convert_from_f32_slice(source);
-        bytes.extend(halves.iter().flat_map(|half| half.to_le_bytes()));
-    }
-}
+/// Numbers that are converted at a time, through a buffer that is aligned whatever the bytes are.
+const PIECE: usize = 256;
 
-/// Converts through a small aligned buffer, so that `half` can use the CPU's own conversion on any input alignment.
+/// Halves as f32.
 fn half_to_f32(dtype: Dtype, bytes: &[u8], out: &mut [f32]) {
-    const PIECE: usize = 1024;
-    let mut words = [0u16; PIECE];
-    for (source, target) in bytes.chunks(2 * PIECE).zip(out.chunks_mut(PIECE)) {
-        for (word, chunk) in words.iter_mut().zip(source.as_chunks::<2>().0) {
-            *word = u16::from_le_bytes(*chunk);
+    if dtype == Dtype::Bf16 {
+        for (value, chunk) in out.iter_mut().zip(bytes.as_chunks::<2>().0) {
+            *value = bf16::from_le_bytes(*chunk).to_f32();
         }
-        if dtype == Dtype::F16 {
-            let mut halves = [f16::ZERO; PIECE];
-            for (half, &word) in halves.iter_mut().zip(&words) {
-                *half = f16::from_bits(word);
+        return;
+    }
+    #[cfg(target_arch = "x86_64")]
+    if std::arch::is_x86_feature_detected!("f16c") {
+        let mut halves = [f16::ZERO; PIECE];
+        for (source, target) in bytes.chunks(2 * PIECE).zip(out.chunks_mut(PIECE)) {
+            for (half, chunk) in halves.iter_mut().zip(source.as_chunks::<2>().0) {
+                *half = f16::from_le_bytes(*chunk);
             }
             halves[..target.len()].convert_to_f32_slice(target);
-        } else {
-            for (value, &word) in target.iter_mut().zip(&words) {
-                *value = bf16::from_bits(word).to_f32();
-            }
         }
+        return;
+    }
+    for (value, chunk) in out.iter_mut().zip(bytes.as_chunks::<2>().0) {
+        *value = widen(u16::from_le_bytes(*chunk));
     }
 }
 
-/// Little-endian bytes of values stored as `dtype`, rounded to nearest even.
+/// The value of the bits of an f16, without branches, so that loops become SIMD where no instruction converts (WASM).
+#[inline(always)]
+fn widen(bits: u16) -> f32 {
+    /// Between the exponents' biases: 2^(127 − 15).
+    const REBIAS: f32 = f32::from_bits((127 + 112) << 23);
+    const INFINITY: u32 = 0x7c00;
+    let magnitude = u32::from(bits & 0x7fff);
+    let sign = u32::from(bits & 0x8000) << 16;
+    // Exact: the product of subnormal numbers, too, is a normal one.
+    let finite = (f32::from_bits(magnitude << 13) * REBIAS).to_bits();
+    // The CPU's instructions make every NaN a quiet one.
+    let quiet = if magnitude > INFINITY { 1 << 22 } else { 0 };
+    let special = 0x7f80_0000 | magnitude << 13 | quiet;
+    f32::from_bits(sign | if magnitude >= INFINITY { special } else { finite })
+}
+
+/// Values as little-endian bytes of `dtype`, rounded to nearest even, into a buffer of their size.
+///
+/// # Errors
+/// [`HeaderError::NotFloat`] for types other than f16, bf16, f32 and f64; [`HeaderError::PartialElement`] for a buffer of
+/// another size.
+pub fn f32_to_bytes_into(values: &[f32], dtype: Dtype, bytes: &mut [u8]) -> Result<(), HeaderError> {
+    if bytes.len() != values.len() * dtype.size() {
+        return Err(HeaderError::PartialElement {
+            bytes: bytes.len(),
+            dtype: dtype.name(),
+        });
+    }
+    match dtype {
+        Dtype::F32 => {
+            for (chunk, value) in bytes.as_chunks_mut::<4>().0.iter_mut().zip(values) {
+                *chunk = value.to_le_bytes();
+            }
+        }
+        Dtype::F64 => {
+            for (chunk, value) in bytes.as_chunks_mut::<8>().0.iter_mut().zip(values) {
+                *chunk = f64::from(*value).to_le_bytes();
+            }
+        }
+        Dtype::F16 => {
+            let mut halves = [f16::ZERO; PIECE];
+            for (source, target) in values.chunks(PIECE).zip(bytes.chunks_mut(2 * PIECE)) {
+                halves[..source.len()].convert_from_f32_slice(source);
+                for (chunk, half) in target.as_chunks_mut::<2>().0.iter_mut().zip(&halves) {
+                    *chunk = half.to_le_bytes();
+                }
+            }
+        }
+        Dtype::Bf16 => {
+            for (chunk, value) in bytes.as_chunks_mut::<2>().0.iter_mut().zip(values) {
+                *chunk = bf16::from_f32(*value).to_le_bytes();
+            }
+        }
+        _ => return Err(HeaderError::NotFloat { dtype: dtype.name() }),
+    }
+    Ok(())
+}
+
+/// [`f32_to_bytes_into`] a new buffer.
 ///
 /// # Errors
 /// [`HeaderError::NotFloat`] for types other than f16, bf16, f32 and f64.
 pub fn f32_to_bytes(values: &[f32], dtype: Dtype) -> Result<Vec<u8>, HeaderError> {
-    let mut bytes = Vec::with_capacity(values.len() * dtype.size());
-    match dtype {
-        Dtype::F32 => values.iter().for_each(|v| bytes.extend_from_slice(&v.to_le_bytes())),
-        Dtype::F64 => values
-            .iter()
-            .for_each(|v| bytes.extend_from_slice(&f64::from(*v).to_le_bytes())),
-        Dtype::F16 => f32_to_f16(values, &mut bytes),
-        Dtype::Bf16 => values
-            .iter()
-            .for_each(|v| bytes.extend_from_slice(&bf16::from_f32(*v).to_le_bytes())),
-        _ => return Err(HeaderError::NotFloat { dtype: dtype.name() }),
-    }
+    let mut bytes = vec![0; values.len() * dtype.size()];
+    f32_to_bytes_into(values, dtype, &mut bytes)?;
     Ok(bytes)
 }
 
@@ -189,6 +231,16 @@ mod tests {
     }
 
     #[test]
+    fn every_half_is_the_float_that_it_should_be() {
+        for bits in 0..=u16::MAX {
+            let (own, other) = (widen(bits), f16::from_bits(bits).to_f32());
+            assert_eq!(own.to_bits(), other.to_bits(), "{bits:#06x}");
+            let converted = Dtype::F16.to_f32(&bits.to_le_bytes()).unwrap();
+            assert_eq!(converted[0].to_bits(), other.to_bits(), "{bits:#06x}");
+        }
+    }
+
+    #[test]
     fn integers_and_ragged_lengths_are_refused() {
         assert_eq!(Dtype::I64.to_f32(&[0; 8]), Err(HeaderError::NotFloat { dtype: "I64" }));
         assert_eq!(
@@ -196,5 +248,6 @@ mod tests {
             Err(HeaderError::PartialElement { bytes: 3, dtype: "F16" })
         );
         assert!(f32_to_bytes(&[1.0], Dtype::Bool).is_err());
+        assert!(f32_to_bytes_into(&[1.0], Dtype::F16, &mut [0; 4]).is_err());
     }
 }

@@ -25,7 +25,7 @@ mod pixels;
 #[cfg(feature = "images")]
 mod resize;
 
-pub use dtype::{Dtype, f32_to_bytes};
+pub use dtype::{Dtype, f32_to_bytes, f32_to_bytes_into};
 pub use error::{HeaderError, IoError};
 pub use header::{Header, MAX_HEADER_BYTES, MAX_RANK, TensorInfo, header_length};
 pub use layout::{TensorSpec, layout_header};

@@ -16,6 +16,8 @@ mod timestep;
 mod torch;
 mod torch_cuda;
 mod torch_normal;
+#[cfg(target_arch = "x86_64")]
+mod wide;
 
 pub use generator::{Generator, UnknownGenerator};
 pub use mt19937::Mt19937;

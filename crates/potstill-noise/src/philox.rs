@@ -6,6 +6,8 @@
 //! Against exact arithmetic the f32 result is the nearest one but for about one value in 10⁸; the largest value is 6.66.
 
 use crate::elementary::{ln, sin_cos_of_u32_turn, u32_to_f64};
+#[cfg(target_arch = "x86_64")]
+use crate::wide::has_avx512;
 
 const MULTIPLIERS: [u32; 2] = [0xd251_1f53, 0xcd9e_8d57];
 const KEY_STEPS: [u32; 2] = [0x9e37_79b9, 0xbb67_ae85];
@@ -85,9 +87,15 @@ impl PhiloxNormals {
     /// The normals `4·first_block …` of the sequence.
     pub fn fill_from(&self, first_block: u64, out: &mut [f32]) {
         #[cfg(target_arch = "x86_64")]
-        if std::arch::is_x86_feature_detected!("avx2") {
-            // SAFETY: the CPU has just said that it has the feature.
-            return unsafe { self.fill_avx2(first_block, out) };
+        {
+            if has_avx512() {
+                // SAFETY: the CPU has just said that it has the features.
+                return unsafe { self.fill_avx512(first_block, out) };
+            }
+            if std::arch::is_x86_feature_detected!("avx2") {
+                // SAFETY: the CPU has just said that it has the feature.
+                return unsafe { self.fill_avx2(first_block, out) };
+            }
         }
         self.fill_portable(first_block, out);
     }
@@ -96,6 +104,13 @@ impl PhiloxNormals {
     #[cfg(target_arch = "x86_64")]
     #[target_feature(enable = "avx2")]
     fn fill_avx2(&self, first_block: u64, out: &mut [f32]) {
+        self.fill_portable(first_block, out);
+    }
+
+    /// As [`Self::fill_avx2`], wider still.
+    #[cfg(target_arch = "x86_64")]
+    #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl")]
+    fn fill_avx512(&self, first_block: u64, out: &mut [f32]) {
         self.fill_portable(first_block, out);
     }
 

@@ -84,15 +84,52 @@ fn sin_cos_f32<F: Fma>(angle: f32) -> (f32, f32) {
     )
 }
 
-/// Replaces 16 uniforms by 16 normals, to the bit as the AVX2 class does.
+/// Groups that are transformed together: lanes enough for the widest registers, few enough for the nearest cache.
+const BATCH: usize = 8;
+
+/// Replaces groups of uniforms by normals, to the bit as the AVX2 class does.
 #[inline(always)]
-pub(crate) fn box_muller_avx2_class<F: Fma>(group: &mut [f32; GROUP]) {
-    let (u1, u2) = group.split_at_mut(LANES);
-    let mut radius = [0f32; LANES];
+pub(crate) fn box_muller_avx2_class<F: Fma>(groups: &mut [[f32; GROUP]]) {
+    let (batches, rest) = groups.as_chunks_mut::<BATCH>();
+    for batch in batches {
+        let (mut u1, mut u2) = ([0f32; BATCH * LANES], [0f32; BATCH * LANES]);
+        for ((group, a), b) in batch.iter().zip(u1.as_chunks_mut().0).zip(u2.as_chunks_mut().0) {
+            (*a, *b) = halves(group);
+        }
+        transform::<F, { BATCH * LANES }>(&mut u1, &mut u2);
+        for ((group, a), b) in batch
+            .iter_mut()
+            .zip(u1.as_chunks::<LANES>().0)
+            .zip(u2.as_chunks::<LANES>().0)
+        {
+            group[..LANES].copy_from_slice(a);
+            group[LANES..].copy_from_slice(b);
+        }
+    }
+    for group in rest {
+        let (mut u1, mut u2) = halves(group);
+        transform::<F, LANES>(&mut u1, &mut u2);
+        group[..LANES].copy_from_slice(&u1);
+        group[LANES..].copy_from_slice(&u2);
+    }
+}
+
+/// What the radii and what the angles of a group are made of.
+#[inline(always)]
+fn halves(group: &[f32; GROUP]) -> ([f32; LANES], [f32; LANES]) {
+    (
+        std::array::from_fn(|i| group[i]),
+        std::array::from_fn(|i| group[LANES + i]),
+    )
+}
+
+#[inline(always)]
+fn transform<F: Fma, const N: usize>(u1: &mut [f32; N], u2: &mut [f32; N]) {
+    let mut radius = [0f32; N];
     for (r, &u) in radius.iter_mut().zip(&*u1) {
         *r = (-2.0 * ln_f32::<F>(1.0 - u)).sqrt();
     }
-    for i in 0..LANES {
+    for i in 0..N {
         let (sin, cos) = sin_cos_f32::<F>(TWO_PI * u2[i]);
         u1[i] = radius[i] * cos;
         u2[i] = radius[i] * sin;

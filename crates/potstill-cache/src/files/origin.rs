@@ -2,9 +2,10 @@
 
 use std::fmt;
 
-use potstill_io::{Dtype, f32_to_bytes};
+use potstill_io::{Dtype, f32_to_bytes, f32_to_bytes_into};
 use potstill_noise::{
-    Generator, TORCH_CLASS_TOLERANCE, TORCH_CUDA_BLOCK, TORCH_CUDA_TOLERANCE, TorchCudaNormals, TorchGenerator,
+    PhiloxNormals, Stream, TORCH_CLASS_TOLERANCE, TORCH_CUDA_BLOCK, TORCH_CUDA_TOLERANCE, TorchCudaNormals,
+    TorchGenerator,
 };
 
 /// A generator whose noise is recognised.
@@ -48,9 +49,13 @@ impl fmt::Display for NoiseOrigin {
     }
 }
 
-/// Values that are compared before all are: foreign noise differs in the first.
+/// Values that are compared first: foreign noise differs in them.
 const PREFIX: usize = 64;
-/// torch's CPU generator refills the last 16 values of a tensor whose length is no multiple of 16.
+/// Values that are made and compared at a time: few enough for the nearest cache, and a multiple of what every generator makes
+/// together.
+const PIECE: usize = 2048;
+/// torch's CPU generator refills the last 16 values of a tensor whose length is no multiple of 16, so that no last piece is
+/// shorter.
 const TAIL: usize = 16;
 
 impl NoiseOrigin {
@@ -58,28 +63,36 @@ impl NoiseOrigin {
     #[must_use]
     pub fn recognise(seed: u64, noise: &[f32], dtype: Dtype) -> Option<Self> {
         // Cannot fail for dtypes of floats, of which the noise came.
-        let bytes = f32_to_bytes(noise, dtype).unwrap_or_default();
-        Self::recognise_stored(seed, noise, &bytes, dtype)
+        Self::recognise_stored(seed, &f32_to_bytes(noise, dtype).unwrap_or_default(), dtype)
     }
 
-    /// [`NoiseOrigin::recognise`], with the bytes that the values were read from.
-    pub(crate) fn recognise_stored(seed: u64, noise: &[f32], bytes: &[u8], dtype: Dtype) -> Option<Self> {
-        if noise.is_empty() {
+    /// [`NoiseOrigin::recognise`] of the bytes as they are stored.
+    pub(crate) fn recognise_stored(seed: u64, bytes: &[u8], dtype: Dtype) -> Option<Self> {
+        if bytes.is_empty() || !dtype.is_float() {
             return None;
         }
+        let mut noise = Vec::new();
         for bf16 in [false, true] {
+            let mut torch = TorchGenerator::new(seed);
+            let exactly = Exactly { bytes, dtype, bf16 };
+            if exactly.is_made_by(|_, out| torch.randn(out)) {
+                let source = NoiseSource::TorchAvx2;
+                return Some(Self { source, bf16 });
+            }
+            let philox = PhiloxNormals::new(seed, Stream::Noise);
+            if exactly.is_made_by(|start, out| philox.fill_from((start / PHILOX_BLOCK) as u64, out)) {
+                let source = NoiseSource::Philox;
+                return Some(Self { source, bf16 });
+            }
+            if noise.is_empty() {
+                noise = dtype.to_f32(bytes).ok()?;
+            }
             let stored = Stored {
-                noise,
-                bytes,
+                noise: &noise,
                 dtype,
                 bf16,
             };
-            let found = stored
-                .exactly(NoiseSource::TorchAvx2, &|out| TorchGenerator::new(seed).randn(out))
-                .or_else(|| stored.exactly(NoiseSource::Philox, &|out| Generator::Philox.fill_noise(seed, out)))
-                .or_else(|| stored.torch_default(seed))
-                .or_else(|| stored.torch_cuda(seed));
-            if let Some(source) = found {
+            if let Some(source) = stored.torch_default(seed).or_else(|| stored.torch_cuda(seed)) {
                 return Some(Self { source, bf16 });
             }
         }
@@ -87,30 +100,72 @@ impl NoiseOrigin {
     }
 }
 
-/// Noise as it lies in a file, and how it is supposed to have come there.
-struct Stored<'a> {
-    noise: &'a [f32],
-    /// The same, as they lie there.
+/// Normals of a block of philox.
+const PHILOX_BLOCK: usize = 4;
+
+/// Noise as it lies in a file, of a generator whose bits are known.
+struct Exactly<'a> {
     bytes: &'a [u8],
     dtype: Dtype,
     bf16: bool,
 }
 
-impl Stored<'_> {
-    /// That rounding gives the very values.
-    fn exactly(&self, source: NoiseSource, fill: &dyn Fn(&mut [f32])) -> Option<NoiseSource> {
-        let agree = |stored: &[f32], made: &[f32]| {
-            let bytes = self.rounded(made);
-            // Nearly always; a zero may have lost its sign.
-            self.bytes.starts_with(&bytes) || self.dtype.to_f32(&bytes).is_ok_and(|made| stored == made)
-        };
-        self.is_made_by(fill, &agree).then_some(source)
+impl Exactly<'_> {
+    /// Whether rounding gives the very values. `make(start, out)` is asked for one piece after another.
+    fn is_made_by(&self, mut make: impl FnMut(usize, &mut [f32])) -> bool {
+        let size = self.dtype.size();
+        let count = self.bytes.len() / size;
+        let (mut made, mut rounded) = ([0f32; PIECE + TAIL], [0u8; (PIECE + TAIL) * size_of::<f64>()]);
+        let mut start = 0;
+        while start < count {
+            let wanted = if start == 0 { PREFIX } else { PIECE };
+            let left = count - start;
+            let length = if left < wanted + TAIL { left } else { wanted };
+            let (made, rounded) = (&mut made[..length], &mut rounded[..length * size]);
+            make(start, made);
+            if !self.agrees(&self.bytes[start * size..(start + length) * size], made, rounded) {
+                return false;
+            }
+            start += length;
+        }
+        true
     }
 
+    /// Rounds values as they would lie there.
+    fn agrees(&self, stored: &[u8], made: &mut [f32], rounded: &mut [u8]) -> bool {
+        if self.bf16 {
+            let halves = &mut rounded[..made.len() * Dtype::Bf16.size()];
+            // Cannot fail: the sizes are right, and all are dtypes of floats.
+            let _ = f32_to_bytes_into(made, Dtype::Bf16, halves).and_then(|()| Dtype::Bf16.to_f32_into(halves, made));
+        }
+        let _ = f32_to_bytes_into(made, self.dtype, rounded);
+        if stored == rounded {
+            return true;
+        }
+        // A zero may have lost its sign.
+        let values = |bytes: &[u8]| self.dtype.to_f32(bytes);
+        matches!((values(stored), values(rounded)), (Ok(stored), Ok(made)) if stored == made)
+    }
+}
+
+/// Noise as it lies in a file, and how it is supposed to have come there.
+struct Stored<'a> {
+    noise: &'a [f32],
+    dtype: Dtype,
+    bf16: bool,
+}
+
+impl Stored<'_> {
     fn torch_default(&self, seed: u64) -> Option<NoiseSource> {
-        let near = |stored: &[f32], made: &[f32]| self.is_near(stored, made, TORCH_CLASS_TOLERANCE);
-        let fill = |out: &mut [f32]| TorchGenerator::new(seed).randn_libm_class(out);
-        self.is_made_by(&fill, &near).then_some(NoiseSource::TorchDefault)
+        let made_alike = |length: usize| {
+            let mut made = vec![0.0; length];
+            TorchGenerator::new(seed).randn_libm_class(&mut made);
+            self.is_near(&self.noise[..length], &made, TORCH_CLASS_TOLERANCE)
+        };
+        // A prefix of a tensor is drawn as the tensor is, up to its tail.
+        let is_long = self.noise.len() >= PREFIX + TAIL;
+        let found = (!is_long || made_alike(PREFIX)) && made_alike(self.noise.len());
+        found.then_some(NoiseSource::TorchDefault)
     }
 
     fn torch_cuda(&self, seed: u64) -> Option<NoiseSource> {
@@ -135,29 +190,6 @@ impl Stored<'_> {
         }
         TorchCudaNormals::new(seed, threads).fill_from(0, &mut made);
         near(self.noise, &made).then_some(NoiseSource::TorchCuda(Some(threads)))
-    }
-
-    fn is_made_by(&self, fill: &dyn Fn(&mut [f32]), agree: &dyn Fn(&[f32], &[f32]) -> bool) -> bool {
-        let mut made = vec![0.0; self.noise.len()];
-        if self.noise.len() >= PREFIX + TAIL {
-            fill(&mut made[..PREFIX]);
-            if !agree(&self.noise[..PREFIX], &made[..PREFIX]) {
-                return false;
-            }
-        }
-        fill(&mut made);
-        agree(self.noise, &made)
-    }
-
-    /// Values as they would lie there.
-    fn rounded(&self, made: &[f32]) -> Vec<u8> {
-        // Cannot fail: all are dtypes of floats.
-        let stored = |values: &[f32]| f32_to_bytes(values, self.dtype).unwrap_or_default();
-        if !self.bf16 {
-            return stored(made);
-        }
-        let bf16 = f32_to_bytes(made, Dtype::Bf16).and_then(|bytes| Dtype::Bf16.to_f32(&bytes));
-        stored(&bf16.unwrap_or_default())
     }
 
     /// Within the tolerance of a generator and what rounding adds to it.
@@ -200,7 +232,7 @@ mod tests {
             NoiseSource::TorchCuda(threads) => {
                 TorchCudaNormals::new(seed, threads.unwrap_or(1 << 20)).fill_from(0, &mut out);
             }
-            NoiseSource::Philox => Generator::Philox.fill_noise(seed, &mut out),
+            NoiseSource::Philox => PhiloxNormals::new(seed, Stream::Noise).fill(&mut out),
         }
         out
     }

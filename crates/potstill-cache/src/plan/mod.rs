@@ -48,13 +48,14 @@ impl Plan {
         };
         plan.validate()?;
         // A digest names bytes; two spellings of one plan would have two names.
-        if plan.to_bytes().map_err(|error| PlanError::Json {
+        let is_canonical = write::is_canonical(&plan, bytes).map_err(|error| PlanError::Json {
             reason: error.to_string(),
-        })? != bytes
-        {
-            return Err(PlanError::NotCanonical);
+        })?;
+        if is_canonical {
+            Ok(plan)
+        } else {
+            Err(PlanError::NotCanonical)
         }
-        Ok(plan)
     }
 
     /// A plan of whichever component. One of another is told by its first keys, so nothing is read twice.

@@ -1,7 +1,7 @@
-//! Plans as canonical JSON. Their long lists, which have hundreds of thousands of members, are written here and put in their
-//! places; what is around them is left to the canonicalizer, which sorts the keys of every object and so keeps all of it twice.
+//! Plans as canonical JSON. Their long lists, which have hundreds of thousands of members, are written here, one member after
+//! another; what is around them is left to the canonicalizer, which sorts the keys of every object and so keeps all of it twice.
 
-use std::io::Write;
+use std::io::{self, Write};
 
 use super::Plan;
 use super::documents::{GivenDraw, LatentsPlan, TeacherPlan, TextPlan, ViewOfImage};
@@ -13,6 +13,48 @@ use crate::error::CacheError;
 /// # Errors
 /// [`CacheError::Json`] for a number that is not finite.
 pub(super) fn canonical(plan: &Plan) -> Result<Vec<u8>, CacheError> {
+    let mut bytes = Vec::new();
+    write(plan, &mut bytes)?;
+    Ok(bytes)
+}
+
+/// Whether these bytes are the canonical JSON of a plan, which is not kept for that.
+///
+/// # Errors
+/// As [`canonical`].
+pub(super) fn is_canonical(plan: &Plan, bytes: &[u8]) -> Result<bool, CacheError> {
+    let mut comparison = Comparison {
+        rest: bytes,
+        differs: false,
+    };
+    write(plan, &mut comparison)?;
+    Ok(!comparison.differs && comparison.rest.is_empty())
+}
+
+/// Compares what is written with what is there.
+struct Comparison<'a> {
+    rest: &'a [u8],
+    differs: bool,
+}
+
+impl Write for Comparison<'_> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        match self.rest.strip_prefix(bytes) {
+            Some(rest) => self.rest = rest,
+            None => self.differs = true,
+        }
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// A list of a plan: its key, and what writes its members.
+type List<'a, W> = (&'static str, &'a dyn Fn(&mut W) -> io::Result<()>);
+
+fn write<W: Write>(plan: &Plan, out: &mut W) -> Result<(), CacheError> {
     match plan {
         Plan::Latents(plan) => {
             let around = LatentsPlan {
@@ -20,7 +62,8 @@ pub(super) fn canonical(plan: &Plan) -> Result<Vec<u8>, CacheError> {
                 views: Vec::new(),
                 ..*plan
             };
-            insert(canonical_json(&around)?, "views", &plan.views, view)
+            let views = |out: &mut W| members(out, &plan.views, view);
+            weave(&canonical_json(&around)?, &[("views", &views)], out)
         }
         Plan::Text(plan) => {
             let around = TextPlan {
@@ -28,10 +71,13 @@ pub(super) fn canonical(plan: &Plan) -> Result<Vec<u8>, CacheError> {
                 captions: Vec::new(),
                 ..*plan
             };
-            insert(canonical_json(&around)?, "captions", &plan.captions, |out, caption| {
-                // Strings are escaped as ECMAScript does: shortly, and nothing that need not be.
-                serde_json::to_writer(out, caption)
-            })
+            // Strings are escaped as ECMAScript does: shortly, and nothing that need not be.
+            let captions = |out: &mut W| {
+                members(out, &plan.captions, |out, caption| {
+                    Ok(serde_json::to_writer(out, caption)?)
+                })
+            };
+            weave(&canonical_json(&around)?, &[("captions", &captions)], out)
         }
         Plan::Teacher(plan) => {
             let around = TeacherPlan {
@@ -46,53 +92,57 @@ pub(super) fn canonical(plan: &Plan) -> Result<Vec<u8>, CacheError> {
                 time_ids: plan.time_ids.clone(),
                 ..*plan
             };
-            let mut bytes = canonical_json(&around)?;
-            if let Some(given) = &plan.given {
-                bytes = insert(bytes, "given", given, draw)?;
-            }
-            insert(bytes, "samples", &plan.samples, |out, (view, caption)| {
-                write!(out, "[{view},{caption}]").map_err(serde_json::Error::io)
-            })
+            let given = |out: &mut W| members(out, plan.given.as_deref().unwrap_or_default(), draw);
+            let samples = |out: &mut W| {
+                members(out, &plan.samples, |out, (view, caption)| {
+                    write!(out, "[{view},{caption}]")
+                })
+            };
+            let lists: [List<'_, W>; 2] = [("given", &given), ("samples", &samples)];
+            let lists = if plan.given.is_some() { &lists[..] } else { &lists[1..] };
+            weave(&canonical_json(&around)?, lists, out)
         }
     }
 }
 
 /// Keys in their order.
-fn view(out: &mut Vec<u8>, entry: &ViewOfImage) -> Result<(), serde_json::Error> {
-    out.extend_from_slice(b"{\"image\":\"");
-    out.extend_from_slice(&entry.image.hex());
-    write!(out, "\",\"view\":\"{}\"}}", entry.view).map_err(serde_json::Error::io)
+fn view<W: Write>(out: &mut W, entry: &ViewOfImage) -> io::Result<()> {
+    out.write_all(b"{\"image\":\"")?;
+    out.write_all(&entry.image.hex())?;
+    write!(out, "\",\"view\":\"{}\"}}", entry.view)
 }
 
-fn draw(out: &mut Vec<u8>, draw: &GivenDraw) -> Result<(), serde_json::Error> {
-    out.extend_from_slice(b"{\"noise\":\"");
-    out.extend_from_slice(&draw.noise.hex());
-    write!(out, "\",\"seed\":\"{}\",\"timestep\":{}}}", draw.seed, draw.timestep).map_err(serde_json::Error::io)
+fn draw<W: Write>(out: &mut W, draw: &GivenDraw) -> io::Result<()> {
+    out.write_all(b"{\"noise\":\"")?;
+    out.write_all(&draw.noise.hex())?;
+    write!(out, "\",\"seed\":\"{}\",\"timestep\":{}}}", draw.seed, draw.timestep)
 }
 
-/// Puts the members of a list into the place of an empty one. Its key is found nowhere else: within a string the quotes would be
-/// escaped, and names of files have strings as values.
-fn insert<T>(
-    around: Vec<u8>,
-    key: &str,
-    members: &[T],
-    write: impl Fn(&mut Vec<u8>, &T) -> Result<(), serde_json::Error>,
-) -> Result<Vec<u8>, CacheError> {
-    let json = |reason: String| CacheError::Json { reason };
-    let place = format!("\"{key}\":[]");
-    let at = around
-        .windows(place.len())
-        .position(|window| window == place.as_bytes());
-    let at = at.ok_or_else(|| json(format!("there is no list {key:?}")))? + place.len() - 1;
-    let mut bytes = around[..at].to_vec();
-    for (index, member) in members.iter().enumerate() {
+fn members<W: Write, T>(out: &mut W, list: &[T], write: impl Fn(&mut W, &T) -> io::Result<()>) -> io::Result<()> {
+    for (index, member) in list.iter().enumerate() {
         if index > 0 {
-            bytes.push(b',');
+            out.write_all(b",")?;
         }
-        write(&mut bytes, member).map_err(|error| json(error.to_string()))?;
+        write(out, member)?;
     }
-    bytes.extend_from_slice(&around[at..]);
-    Ok(bytes)
+    Ok(())
+}
+
+/// Writes a plan with the members of its lists, which are empty in it and stand in the order of their keys. A key is found
+/// nowhere else: within a string the quotes would be escaped, and names of files have strings as values.
+fn weave<W: Write>(around: &[u8], lists: &[List<'_, W>], out: &mut W) -> Result<(), CacheError> {
+    let json = |reason: String| CacheError::Json { reason };
+    let failed = |error: io::Error| json(error.to_string());
+    let mut rest = around;
+    for (key, write) in lists {
+        let place = format!("\"{key}\":[]");
+        let at = rest.windows(place.len()).position(|window| window == place.as_bytes());
+        let at = at.ok_or_else(|| json(format!("there is no list {key:?}")))? + place.len() - 1;
+        out.write_all(&rest[..at]).map_err(failed)?;
+        write(out).map_err(failed)?;
+        rest = &rest[at..];
+    }
+    out.write_all(rest).map_err(failed)
 }
 
 #[cfg(test)]
@@ -137,6 +187,14 @@ mod tests {
             let plan = parsed(&json);
             let (own, other) = (plan.to_bytes().unwrap(), reference(&plan));
             assert_eq!(String::from_utf8_lossy(&own), String::from_utf8_lossy(&other));
+            assert!(is_canonical(&plan, &own).unwrap());
+            for (at, changed) in [(0, b' '), (own.len() / 2, 0), (own.len() - 1, b' ')] {
+                let mut bytes = own.clone();
+                bytes[at] = changed;
+                assert!(!is_canonical(&plan, &bytes).unwrap(), "{at}");
+            }
+            assert!(!is_canonical(&plan, &own[..own.len() - 1]).unwrap());
+            assert!(!is_canonical(&plan, &[&own[..], b" "].concat()).unwrap());
         }
     }
 

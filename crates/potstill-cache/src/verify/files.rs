@@ -8,7 +8,7 @@ use potstill_noise::Mt19937;
 
 use super::finite::first_not_finite;
 use super::judge::{Predictions, judge};
-use super::measure::Moments;
+use super::measure::{Moments, Products};
 use super::plausibility::{self, Row};
 use super::report::{ComponentReport, Findings, Kind, Level, NoiseShare, Place, Provenance, Report, TeacherStatistics};
 use super::{FilesImages, VerifyOptions, kinds, map};
@@ -54,6 +54,8 @@ impl Folder<'_> {
 struct Facts {
     entry: usize,
     seed: u64,
+    /// What torch draws first with the seed.
+    first_word: u32,
     timestep: i64,
     /// Of noise that no known generator made: its digest.
     noise: Option<Digest32>,
@@ -390,13 +392,12 @@ fn look_inside(
     let (seed, timestep) = (loaded.integer(SEED)? as u64, loaded.integer(TIMESTEP)?);
     let (mut origin, mut row) = (None, None);
     if level >= Level::Determinism {
-        let (noise, prediction) = (loaded.floats(NOISE)?, loaded.floats(PREDICTION)?);
-        origin = NoiseOrigin::recognise_stored(seed, &noise, noise_bytes, noise_info.dtype);
-        row = finite.then(|| Row {
+        origin = NoiseOrigin::recognise_stored(seed, noise_bytes, noise_info.dtype);
+        row = finite.then(|| moments(loaded)).flatten().map(|(moments, values)| Row {
             record: entry as u64,
             timestep: u32::try_from(timestep).unwrap_or(0).min(TIMESTEPS - 1),
-            values: noise.len() as u32,
-            moments: Moments::of(&prediction, &noise, &noise),
+            values,
+            moments,
         });
     }
     let form = [PREDICTION, NOISE, HIDDEN_STATES, POOLED].map(|tensor| match loaded.header.get(tensor) {
@@ -409,6 +410,7 @@ fn look_inside(
     Some(Facts {
         entry,
         seed,
+        first_word: Mt19937::new(seed).next_u32(),
         timestep,
         noise: origin.is_none().then(|| hash(&[noise_bytes])),
         noise_dtype: noise_info.dtype,
@@ -420,6 +422,24 @@ fn look_inside(
         predicts: prediction_kind(loaded.header.metadata()).unwrap_or(PredictionKind::Epsilon),
         row,
     })
+}
+
+/// Values that are converted and multiplied at a time: few enough for the nearest cache, and whole groups of the sums' lanes.
+const PIECE: usize = 2048;
+
+/// The moments of a prediction with its noise, which share a shape, and the number of their values.
+fn moments(loaded: &Loaded) -> Option<(Moments, u32)> {
+    let ((p_info, p), (t_info, t)) = (loaded.tensor(PREDICTION)?, loaded.tensor(NOISE)?);
+    let (p_size, t_size) = (p_info.dtype.size(), t_info.dtype.size());
+    let (mut p_values, mut t_values) = ([0f32; PIECE], [0f32; PIECE]);
+    let mut products = Products::default();
+    for (p, t) in p.chunks(PIECE * p_size).zip(t.chunks(PIECE * t_size)) {
+        let (p_values, t_values) = (&mut p_values[..p.len() / p_size], &mut t_values[..t.len() / t_size]);
+        p_info.dtype.to_f32_into(p, p_values).ok()?;
+        t_info.dtype.to_f32_into(t, t_values).ok()?;
+        products.add(p_values, t_values);
+    }
+    Some((products.moments_of_noise(), (t.len() / t_size) as u32))
 }
 
 fn hash(parts: &[&[u8]]) -> Digest32 {
@@ -744,11 +764,7 @@ fn compare_teachers(folders: &[Folder<'_>], facts: &[Vec<Facts>], findings: &mut
     }
 }
 
-/// The first word that torch draws with a seed, of which `randint` makes the timestep.
-fn first_word(seed: u64) -> u32 {
-    Mt19937::new(seed).next_u32()
-}
-
+/// The timestep that torch's `randint` makes of the first word that it draws.
 fn drawn(word: u32, (min, max): (u32, u32)) -> i64 {
     i64::from(min + word % (max - min))
 }
@@ -756,14 +772,14 @@ fn drawn(word: u32, (min, max): (u32, u32)) -> i64 {
 /// The range that timesteps were drawn from by `torch.randint` with a generator fresh from the seed; none when no range
 /// fits at least half of them.
 fn timestep_range<'a>(facts: impl Iterator<Item = &'a Facts>) -> Option<(u32, u32)> {
-    let draws: BTreeSet<(u64, i64)> = facts
+    let draws: BTreeSet<(u64, i64, u32)> = facts
         .filter(|facts| facts.rule.is_none())
-        .map(|facts| (facts.seed, facts.timestep))
+        .map(|facts| (facts.seed, facts.timestep, facts.first_word))
         .collect();
     let draws: Vec<(u32, i64)> = draws
         .iter()
         .take(RANGE_SAMPLE)
-        .map(|&(seed, timestep)| (first_word(seed), timestep))
+        .map(|&(_, timestep, word)| (word, timestep))
         .collect();
     let fitting = |range: (u32, u32)| {
         draws
@@ -804,7 +820,7 @@ fn check_timesteps(
                 (expected, facts.timestep == i64::from(timestep))
             }
             (None, Some(range @ (min, max))) => {
-                let drawn = drawn(first_word(facts.seed), range);
+                let drawn = drawn(facts.first_word, range);
                 let expected = format!(
                     "{drawn}, which torch.randint({min}, {max}) draws with seed {}",
                     facts.seed

@@ -23,13 +23,16 @@ pub(crate) struct Moments {
 impl Moments {
     /// Of slices of one length.
     pub fn of(p: &[f32], t: &[f32], e: &[f32]) -> Self {
-        let pt = dot(p, t);
+        let mut products = Products::default();
+        products.add(p, t);
+        let moments = products.moments_of_noise();
+        // Of ε predictions the target is the noise itself.
+        if std::ptr::eq(t, e) {
+            return moments;
+        }
         Self {
-            pp: dot(p, p),
-            pt,
-            tt: dot(t, t),
-            // Of ε predictions the target is the noise itself.
-            pe: if std::ptr::eq(t, e) { pt } else { dot(p, e) },
+            pe: dot(p, e),
+            ..moments
         }
     }
 
@@ -74,37 +77,95 @@ impl Moments {
 
 /// ⟨a, b⟩ in f64.
 pub(crate) fn dot(a: &[f32], b: &[f32]) -> f64 {
-    #[cfg(target_arch = "x86_64")]
-    if std::arch::is_x86_feature_detected!("avx2") {
-        // SAFETY: the CPU has just said that it has the feature.
-        return unsafe { dot_avx2(a, b) };
+    let mut products = Products::default();
+    products.add(a, b);
+    products.pt.sum()
+}
+
+/// The products of a prediction and its target, of which each part is looked at once.
+#[derive(Clone, Copy, Default)]
+pub(crate) struct Products {
+    pp: Sum,
+    pt: Sum,
+    tt: Sum,
+}
+
+/// One sum.
+#[derive(Clone, Copy, Default)]
+struct Sum {
+    lanes: [f64; LANES],
+    tail: f64,
+}
+
+impl Sum {
+    fn sum(&self) -> f64 {
+        self.lanes.iter().sum::<f64>() + self.tail
     }
-    dot_portable(a, b)
 }
 
-/// Wider registers, the same additions in the same order: without `fma` the bits cannot differ.
-#[cfg(target_arch = "x86_64")]
-#[target_feature(enable = "avx2")]
-fn dot_avx2(a: &[f32], b: &[f32]) -> f64 {
-    dot_portable(a, b)
-}
+impl Products {
+    /// Adds the next part. All but the last have a multiple of [`LANES`] values, so that the parts do not change the sums.
+    pub fn add(&mut self, p: &[f32], t: &[f32]) {
+        #[cfg(target_arch = "x86_64")]
+        {
+            if std::arch::is_x86_feature_detected!("avx512f") {
+                // SAFETY: the CPU has just said that it has the feature.
+                return unsafe { self.add_avx512(p, t) };
+            }
+            if std::arch::is_x86_feature_detected!("avx2") {
+                // SAFETY: the CPU has just said that it has the feature.
+                return unsafe { self.add_avx2(p, t) };
+            }
+        }
+        self.add_portable(p, t);
+    }
 
-#[inline(always)]
-fn dot_portable(a: &[f32], b: &[f32]) -> f64 {
-    let mut sums = [0f64; LANES];
-    let (a_groups, a_rest) = a.as_chunks::<LANES>();
-    let (b_groups, b_rest) = b.as_chunks::<LANES>();
-    for (x, y) in a_groups.iter().zip(b_groups) {
-        for ((sum, &x), &y) in sums.iter_mut().zip(x).zip(y) {
-            *sum += f64::from(x) * f64::from(y);
+    /// The moments of a prediction whose target is the noise.
+    pub fn moments_of_noise(&self) -> Moments {
+        let pt = self.pt.sum();
+        Moments {
+            pp: self.pp.sum(),
+            pt,
+            tt: self.tt.sum(),
+            pe: pt,
         }
     }
-    let tail: f64 = a_rest
-        .iter()
-        .zip(b_rest)
-        .map(|(&x, &y)| f64::from(x) * f64::from(y))
-        .sum();
-    sums.iter().sum::<f64>() + tail
+
+    /// Wider registers, the same additions in the same order: without contraction the bits cannot differ.
+    #[cfg(target_arch = "x86_64")]
+    #[target_feature(enable = "avx512f")]
+    fn add_avx512(&mut self, p: &[f32], t: &[f32]) {
+        self.add_portable(p, t);
+    }
+
+    /// As [`Self::add_avx512`].
+    #[cfg(target_arch = "x86_64")]
+    #[target_feature(enable = "avx2")]
+    fn add_avx2(&mut self, p: &[f32], t: &[f32]) {
+        self.add_portable(p, t);
+    }
+
+    #[inline(always)]
+    fn add_portable(&mut self, p: &[f32], t: &[f32]) {
+        let (p_groups, p_rest) = p.as_chunks::<LANES>();
+        let (t_groups, t_rest) = t.as_chunks::<LANES>();
+        let (mut pp, mut pt, mut tt) = (self.pp.lanes, self.pt.lanes, self.tt.lanes);
+        for (p, t) in p_groups.iter().zip(t_groups) {
+            for i in 0..LANES {
+                let (p, t) = (f64::from(p[i]), f64::from(t[i]));
+                pp[i] += p * p;
+                pt[i] += p * t;
+                tt[i] += t * t;
+            }
+        }
+        (self.pp.lanes, self.pt.lanes, self.tt.lanes) = (pp, pt, tt);
+        for (&p, &t) in p_rest.iter().zip(t_rest) {
+            let (p, t) = (f64::from(p), f64::from(t));
+            self.pp.tail += p * p;
+            self.pt.tail += p * t;
+            self.tt.tail += t * t;
+        }
+    }
 }
 
 #[cfg(test)]
@@ -117,8 +178,26 @@ mod tests {
             let a: Vec<f32> = (0..n).map(|i| i as f32).collect();
             let want: f64 = (0..n).map(|i| (i * i) as f64).sum();
             assert_eq!(dot(&a, &a), want);
-            assert_eq!(dot_portable(&a, &a), want);
         }
+    }
+
+    #[test]
+    fn neither_parts_nor_registers_change_the_sums() {
+        let of = |seed: u64| {
+            let mut values = vec![0f32; 1_003];
+            potstill_noise::PhiloxNormals::new(seed, potstill_noise::Stream::Noise).fill(&mut values);
+            values
+        };
+        let (p, t) = (of(1), of(2));
+        let bits = |products: &Products| [products.pp, products.pt, products.tt].map(|sum| sum.sum().to_bits());
+        let (mut whole, mut narrow, mut parts) = (Products::default(), Products::default(), Products::default());
+        whole.add(&p, &t);
+        narrow.add_portable(&p, &t);
+        for (p, t) in [(&p[..64], &t[..64]), (&p[64..72], &t[64..72]), (&p[72..], &t[72..])] {
+            parts.add(p, t);
+        }
+        assert_eq!(bits(&whole), bits(&narrow));
+        assert_eq!(bits(&whole), bits(&parts));
     }
 
     #[test]

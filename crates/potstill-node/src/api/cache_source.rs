@@ -19,6 +19,13 @@ impl Cancellable {
             cancel: cancel.clone(),
         }
     }
+
+    fn check(&self, path: &str) -> Result<(), SourceError> {
+        self.cancel.check().map_err(|error| SourceError::Failed {
+            path: path.to_owned(),
+            reason: error.what,
+        })
+    }
 }
 
 impl Source for Cancellable {
@@ -31,12 +38,12 @@ impl Source for Cancellable {
     }
 
     fn read(&self, path: &str, offset: u64, buffer: &mut [u8]) -> Result<(), SourceError> {
-        match self.cancel.check() {
-            Ok(()) => self.folder.read(path, offset, buffer),
-            Err(error) => Err(SourceError::Failed {
-                path: path.to_owned(),
-                reason: error.what,
-            }),
-        }
+        self.check(path)?;
+        self.folder.read(path, offset, buffer)
+    }
+
+    fn read_into(&self, path: &str, limit: u64, buffer: &mut Vec<u8>) -> Result<(), SourceError> {
+        self.check(path)?;
+        self.folder.read_into(path, limit, buffer)
     }
 }
