@@ -1,147 +1,311 @@
-//! What every reader is given in the fuzz target and in the replay of its corpus.
+//! What every reader of checkpoints is given in the fuzz target and in the replay of its corpus.
 
-use std::path::Path;
+#[path = "hostile_inputs.rs"]
+mod inputs;
 
-use potstill_engine::Device;
-use potstill_io::Dtype;
+use std::collections::BTreeMap;
+use std::fmt::Display;
+use std::path::{Path, PathBuf};
+
+use potstill_adapters::{Adapter, Family, apply, is_adapter, report};
+use potstill_engine::{DType, Device, no_grad};
 use potstill_models::{
-    Checkpoint, Component, Model, Schedule, TextConfig, TextEncoder, Tokenizer, Unet, UnetConfig, VaeConfig,
+    Checkpoint, Component, ConvertOptions, Initialisation, Layout, Model, PromptEncoder, Schedule, TextConfig,
+    TextEncoder, Tokenizer, Unet, UnetConfig, Vae, VaeConfig, convert_checkpoint,
 };
+use serde_json::{Map, Value as Json};
+use tempfile::TempDir;
 
-/// Gives bytes to every reader that takes such: as a single file; and when they are text, as a configuration, an index of
-/// shards and a tokenizer. Readers may refuse, they may not panic.
-pub fn give_to_all_readers(bytes: &[u8], folder: &Path) {
-    let file = folder.join("input.safetensors");
-    std::fs::write(&file, bytes).expect("a writable folder");
-    if let Ok(checkpoint) = Checkpoint::open(&file)
-        && let Ok(report) = checkpoint.report()
-    {
-        let document = report.to_json().to_string();
-        assert_eq!(document.contains("\"sound\":true"), report.mismatch().is_empty());
-    }
-    if let Ok(model) = Model::open(&file) {
-        let _ = Unet::load(&file, &Device::Cpu).map(|unet| assert_eq!(unet.config(), model.unet_config()));
-    }
-    // Packed weights are read from folders, whose configuration has their sizes.
-    let encoder = folder.join("text").join("text_encoder");
-    std::fs::create_dir_all(&encoder).expect("a writable folder");
-    std::fs::write(encoder.join("config.json"), TEXT_ENCODER).expect("a writable folder");
-    std::fs::write(encoder.join("model.safetensors"), bytes).expect("a writable folder");
-    let _ = Checkpoint::open(&folder.join("text")).and_then(|checkpoint| checkpoint.report());
-    let _ = TextEncoder::load(&encoder, Component::TextEncoder, &Device::Cpu);
-    let Ok(text) = std::str::from_utf8(bytes) else { return };
-    if let Ok(serde_json::Value::Object(map)) = serde_json::from_str(text) {
-        let _ = UnetConfig::parse(map.clone(), "config.json").map(|config| Unet::shapes(&config));
-        let _ = VaeConfig::parse(map.clone(), "config.json");
-        let _ = TextConfig::parse(map.clone(), "config.json");
-        let _ = Schedule::parse(&map, "config.json");
-    }
-    for (name, inside) in [
-        ("unet", "diffusion_pytorch_model.safetensors.index.json"),
-        ("unet", "config.json"),
-        ("scheduler", "scheduler_config.json"),
-        (".", "model_index.json"),
-        ("tokenizer", "tokenizer.json"),
-    ] {
-        let place = folder.join("model").join(name);
-        std::fs::create_dir_all(&place).expect("a writable folder");
-        std::fs::write(place.join(inside), bytes).expect("a writable folder");
-    }
-    let model = folder.join("model");
-    let _ = Model::open(&model);
-    let _ = Checkpoint::open(&model).and_then(|checkpoint| checkpoint.report());
-    std::fs::write(model.join("unet").join("config.json"), "{}").expect("a writable folder");
-    let _ = Unet::load(&model.join("unet"), &Device::Cpu);
-    let _ = Tokenizer::load(&model.join("tokenizer"), None);
+pub use inputs::Input;
+
+const CPU: Device = Device::Cpu;
+/// Seed of all weights here.
+const SEED: u64 = 1;
+/// What a reader says that has read its input.
+pub const READ: &str = "read";
+/// Weights of a diffusers UNet or VAE.
+const WEIGHTS: &str = "diffusion_pytorch_model.safetensors";
+
+/// What each reader said of an input, by the reader's name: [`READ`] or the error.
+pub type Said = BTreeMap<&'static str, String>;
+
+/// Every reader of checkpoints, of what goes with them and of their configurations, with a folder of small sound models in
+/// which an input takes the place of one file after the other.
+pub struct Readers {
+    folder: TempDir,
+    family: Family,
+    /// Of the two families.
+    prompts: [PromptEncoder; 2],
 }
 
-/// A text encoder of one layer.
-const TEXT_ENCODER: &str = r#"{"architectures": ["CLIPTextModel"], "hidden_size": 64, "intermediate_size": 64,
-    "num_hidden_layers": 1, "num_attention_heads": 1, "vocab_size": 9, "max_position_embeddings": 7}"#;
+impl Readers {
+    pub fn new() -> Self {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let sound = folder.path().join("sound");
+        inputs::write_models(&sound);
+        let text = |second: bool| {
+            let mut config = inputs::text_config(second);
+            config.insert("vocab_size".into(), 49408.into());
+            config.insert("max_position_embeddings".into(), 77.into());
+            (TextConfig::parse(config, "text").expect("a sound configuration"), SEED)
+        };
+        let prompts = [None, Some(text(true))]
+            .map(|second| PromptEncoder::random(text(false), second, &CPU).expect("encoders of random weights"));
+        Self {
+            family: Family::of_model(&sound.join("sd15")).expect("a sound model"),
+            folder,
+            prompts,
+        }
+    }
 
-/// Small sound inputs that mutations start from: headers of the layouts that are recognised, and configurations.
-pub fn sound_inputs() -> Vec<Vec<u8>> {
-    let ldm_unet = r#"
-        input_blocks.0.0.weight 32x4x3x3; input_blocks.1.0.in_layers.2.weight 32x32x3x3;
-        input_blocks.1.1.transformer_blocks.0.attn1.to_q.weight 32x32;
-        input_blocks.1.1.transformer_blocks.0.attn2.to_k.weight 32x16; input_blocks.1.1.proj_in.weight 32x32x1x1;
-        middle_block.0.in_layers.2.weight 32x32x3x3; middle_block.1.transformer_blocks.0.attn1.to_q.weight 32x32;
-        output_blocks.0.0.in_layers.2.weight 32x64x3x3; output_blocks.0.1.transformer_blocks.0.attn1.to_q.weight 32x32;
-        output_blocks.1.0.in_layers.2.weight 32x64x3x3; output_blocks.1.1.transformer_blocks.0.attn1.to_q.weight 32x32;
-        out.2.weight 4x32x3x3"#;
-    let ldm_vae = r#"
-        first_stage_model.encoder.down.0.block.0.conv1.weight 32x32x3x3; first_stage_model.encoder.conv_in.weight 32x3x3x3;
-        first_stage_model.decoder.conv_in.weight 32x4x3x3; first_stage_model.decoder.conv_out.weight 3x32x3x3;
-        first_stage_model.encoder.mid.attn_1.q.weight 32x32x1x1; first_stage_model.quant_conv.weight 8x8x1x1;
-        v_pred 0; model_ema.decay 1"#;
-    let text = r#"
-        conditioner.embedders.1.model.token_embedding.weight 9x64; conditioner.embedders.1.model.positional_embedding 7x64;
-        conditioner.embedders.1.model.transformer.resblocks.0.mlp.c_fc.weight 256x64;
-        conditioner.embedders.1.model.transformer.resblocks.0.attn.in_proj_weight 192x64;
-        conditioner.embedders.1.model.text_projection 64x64;
-        cond_stage_model.transformer.text_model.embeddings.token_embedding.weight 9x64;
-        cond_stage_model.transformer.text_model.embeddings.position_embedding.weight 7x64;
-        cond_stage_model.transformer.text_model.encoder.layers.0.mlp.fc1.weight 256x64"#;
-    let layer = "encoder.layers.0.self_attn";
-    let state = r#"={"quant_type": "nf4", "blocksize": 64, "dtype": "float16", "shape": [64, 64]"#;
-    let nested = r#", "nested_blocksize": 256, "nested_dtype": "float32", "nested_offset": 0.5}"#;
-    let packed = format!(
-        "{layer}.q_proj.weight 2048x1:U8; {layer}.q_proj.weight.absmax 64:F32; {layer}.q_proj.weight.quant_map 16:F32;
-        {layer}.q_proj.weight.quant_state.bitsandbytes__nf4 {state}}};
-        {layer}.k_proj.weight 2048x1:U8; {layer}.k_proj.weight.absmax 64:U8; {layer}.k_proj.weight.quant_map 16:F32;
-        {layer}.k_proj.weight.nested_absmax 1:F32; {layer}.k_proj.weight.nested_quant_map 256:F32;
-        {layer}.k_proj.weight.quant_state.bitsandbytes__nf4 {state}{nested};
-        {layer}.v_proj.weight 64x64:I8; {layer}.v_proj.SCB 64:F32; {layer}.v_proj.weight_format 1:U8;
-        {layer}.out_proj.weight 64x64:F8_E4M3; {layer}.out_proj.scale_weight 1:F32; scaled_fp8 2:F8_E4M3"
-    );
-    let configurations = [
-        r#"{"_class_name": "UNet2DConditionModel", "block_out_channels": [32, 64], "layers_per_block": [1, 2],
-            "down_block_types": ["CrossAttnDownBlock2D", "DownBlock2D"], "attention_head_dim": [4, 8],
-            "up_block_types": ["UpBlock2D", "CrossAttnUpBlock2D"], "transformer_layers_per_block": [[1], [2, 2]],
-            "reverse_transformer_layers_per_block": [[1, 1, 2], 1], "mid_block_type": null, "norm_eps": 1e-5}"#,
-        r#"{"architectures": ["CLIPTextModel"], "hidden_size": 64, "num_attention_heads": 1, "vocab_size": 9}"#,
-        r#"{"prediction_type": "v_prediction", "beta_start": 0.00085, "num_train_timesteps": 100,
-            "rescale_betas_zero_snr": true}"#,
-        r#"{"metadata": {}, "weight_map": {"conv_in.weight": "a.safetensors"}}"#,
-        r#"{"_class_name": "StableDiffusionPipeline", "unet": ["diffusers", "UNet2DConditionModel"]}"#,
-        r#"{"model": {"vocab": {"<|startoftext|>": 0, "<|endoftext|>": 1, "a": 2}, "merges": [["a", "b"]]}}"#,
-    ];
-    let files = [ldm_unet, ldm_vae, text, &packed].map(file);
-    files
-        .into_iter()
-        .chain(configurations.map(|c| c.as_bytes().to_vec()))
-        .collect()
-}
+    /// Sound inputs of every reader, which mutations start from.
+    pub fn inputs(&self) -> Vec<Input> {
+        inputs::of(&self.folder.path().join("sound"))
+    }
 
-/// A safetensors file of zeros from `key sizes;` or `key sizes:dtype;` entries, and of texts from `key =text;`.
-fn file(entries: &str) -> Vec<u8> {
-    let mut data = Vec::new();
-    let tensors: Vec<String> = entries
-        .split(';')
-        .map(|entry| {
-            let (key, sizes) = entry.trim().split_once(' ').expect("key and sizes");
-            let start = data.len();
-            let (dtype, shape) = match sizes.strip_prefix('=') {
-                Some(text) => {
-                    data.extend(text.bytes());
-                    (Dtype::U8, vec![text.len()])
+    /// Gives bytes to every reader that takes such. Readers may refuse, they may not panic.
+    pub fn give(&self, bytes: &[u8]) -> Said {
+        let mut said = Noted::default();
+        self.single_file(bytes, &mut said);
+        self.components(bytes, &mut said);
+        self.embedding(bytes, &mut said);
+        self.adapter(bytes, &mut said);
+        if std::str::from_utf8(bytes).is_ok() {
+            self.configurations(bytes, &mut said);
+            self.whole_folder(bytes, &mut said);
+        }
+        said.0
+    }
+
+    /// A file under a name in the folder, with all folders that it needs.
+    fn put(&self, name: &str, bytes: &[u8]) -> PathBuf {
+        let path = self.folder.path().join(name);
+        std::fs::create_dir_all(path.parent().expect("a folder")).expect("a writable folder");
+        std::fs::write(&path, bytes).expect("a writable folder");
+        path
+    }
+
+    fn single_file(&self, bytes: &[u8], said: &mut Noted) {
+        let file = self.put("input.safetensors", bytes);
+        let checkpoint = said.of("single file", Checkpoint::open(&file));
+        if let Some(report) = said.then("report", checkpoint.as_ref().map(Checkpoint::report)) {
+            let sound = report.mismatch().is_empty();
+            assert_eq!(report.to_json().to_string().contains("\"sound\":true"), sound);
+            if sound && let Some(checkpoint) = &checkpoint {
+                self.convert(checkpoint, said);
+            }
+        }
+        let Some(model) = said.of("model of a file", Model::open(&file)) else {
+            let _ = said.of("VAE of a file", Vae::load(&file, &CPU));
+            return;
+        };
+        if let Some(unet) = said.of("UNet of a file", Unet::load(&file, &CPU)) {
+            assert_eq!(unet.config(), model.unet_config());
+        }
+        let _ = said.of("VAE of a file", model.load_vae(&CPU));
+        for (reader, component) in [
+            ("text encoder of a file", Component::TextEncoder),
+            ("second text encoder of a file", Component::TextEncoder2),
+        ] {
+            let _ = said.of(reader, TextEncoder::load(&file, component, &CPU));
+        }
+    }
+
+    /// What converts a checkpoint reads it in a way of its own.
+    fn convert(&self, checkpoint: &Checkpoint, said: &mut Noted) {
+        for (reader, layout, name) in [
+            ("conversion to a file", Layout::File, "converted.safetensors"),
+            ("conversion to a folder", Layout::Folder, "converted"),
+        ] {
+            let options = ConvertOptions {
+                layout,
+                dtype: None,
+                title: None,
+                allow: &[],
+                vae: None,
+                edit: None,
+                quantize: None,
+            };
+            let target = self.folder.path().join(name);
+            let done = convert_checkpoint(checkpoint, &target, &options, &mut |_, _| Ok(()));
+            if said.of(reader, done).is_some() {
+                match layout {
+                    Layout::File => std::fs::remove_file(target),
+                    Layout::Folder => std::fs::remove_dir_all(target),
                 }
-                None => {
-                    let (sizes, dtype) = sizes.split_once(':').unwrap_or((sizes, "F16"));
-                    let dtype = Dtype::from_name(dtype).expect("a dtype");
-                    let shape: Vec<usize> = sizes.split('x').map(|n| n.parse().expect("a size")).collect();
-                    data.resize(start + dtype.size() * shape.iter().product::<usize>(), 0);
-                    (dtype, shape)
+                .expect("a writable folder");
+            }
+        }
+    }
+
+    /// Weights beside a sound configuration: of a folder's file, and of its only shard.
+    fn components(&self, bytes: &[u8], said: &mut Noted) {
+        for (reader, name) in [("UNet's folder", "unet"), ("UNet's shard", "sharded")] {
+            self.put(&format!("{name}/config.json"), &document(&inputs::unet_config(false)));
+            match name {
+                "unet" => self.put(&format!("unet/{WEIGHTS}"), bytes),
+                _ => {
+                    self.put("sharded/input.safetensors", bytes);
+                    let index = inputs::index("input.safetensors");
+                    self.put(&format!("sharded/{WEIGHTS}.index.json"), index.as_bytes())
                 }
             };
-            let (dtype, end) = (dtype.name(), data.len());
-            format!(r#""{key}":{{"dtype":"{dtype}","shape":{shape:?},"data_offsets":[{start},{end}]}}"#)
-        })
-        .collect();
-    let metadata = r#""__metadata__":{"modelspec.prediction_type":"v","potstill.config":"{\"scheduler\":{}}"}"#;
-    let header = format!("{{{metadata},{}}}", tensors.join(","));
-    let mut bytes = (header.len() as u64).to_le_bytes().to_vec();
-    bytes.extend(header.as_bytes());
-    bytes.extend(data);
-    bytes
+            let unet = Unet::load(&self.folder.path().join(name), &CPU);
+            said.of(reader, unet);
+        }
+        self.put("vae/config.json", &document(&inputs::vae_config()));
+        self.put(&format!("vae/{WEIGHTS}"), bytes);
+        said.of("VAE's folder", Vae::load(&self.folder.path().join("vae"), &CPU));
+        let components = [
+            ("text encoder's folder", "text_encoder", Component::TextEncoder),
+            (
+                "second text encoder's folder",
+                "text_encoder_2",
+                Component::TextEncoder2,
+            ),
+        ];
+        for (reader, name, component) in components {
+            let second = component == Component::TextEncoder2;
+            self.put(
+                &format!("text/{name}/config.json"),
+                &document(&inputs::text_config(second)),
+            );
+            self.put(&format!("text/{name}/model.safetensors"), bytes);
+            let folder = self.folder.path().join("text").join(name);
+            if let Some(encoder) = said.of(reader, TextEncoder::load(&folder, component, &CPU)) {
+                // Quantized weights are read at every use.
+                let ids = vec![vec![0; inputs::TOKENS]];
+                no_grad(|| encoder.forward(&ids)).expect("encodes what it has read");
+            }
+        }
+        let text = Checkpoint::open(&self.folder.path().join("text"));
+        said.of("report of a folder", text.and_then(|checkpoint| checkpoint.report()));
+    }
+
+    /// A textual inversion, for either family.
+    fn embedding(&self, bytes: &[u8], said: &mut Noted) {
+        let file = self.put("embeddings/input.safetensors", bytes);
+        let folder = file.parent();
+        for (reader, encoder) in ["embedding", "embedding of two encoders"]
+            .into_iter()
+            .zip(&self.prompts)
+        {
+            let encoded = no_grad(|| encoder.encode_weighted("embedding:input", 0, folder));
+            said.of(reader, encoded);
+        }
+    }
+
+    /// An adapter: a file, and peft's folder of it. What was read is laid into a model.
+    fn adapter(&self, bytes: &[u8], said: &mut Noted) {
+        let file = self.put("adapter.safetensors", bytes);
+        let folder = self.folder.path().join("peft");
+        self.put("peft/adapter_model.safetensors", bytes);
+        self.put("peft/adapter_config.json", inputs::PEFT_CONFIG.as_bytes());
+        for (reader, path) in [("adapter", &file), ("peft's folder", &folder)] {
+            let _ = is_adapter(path);
+            self.lay(reader, path, said);
+        }
+    }
+
+    fn lay(&self, reader: &'static str, path: &Path, said: &mut Noted) {
+        let Some(adapter) = said.of(reader, Adapter::open(path, Some(&self.family))) else {
+            return;
+        };
+        said.of("adapter's report", report(&adapter));
+        let unet = Unet::load(&self.folder.path().join("sound/sd15/unet"), &CPU).expect("a sound UNet");
+        said.of(
+            "adapter laid into a UNet",
+            apply(unet.params(), &adapter, Component::Unet, 1.),
+        );
+    }
+
+    /// Text as each of the configurations, by itself.
+    fn configurations(&self, bytes: &[u8], said: &mut Noted) {
+        let place = "config.json";
+        if let Ok(Json::Object(map)) = serde_json::from_slice::<Json>(bytes) {
+            let unet = UnetConfig::parse(map.clone(), place).and_then(|config| Unet::shapes(&config));
+            said.of("UNet's configuration", unet);
+            let vae = VaeConfig::parse(map.clone(), place).and_then(|config| Vae::shapes(&config));
+            said.of("VAE's configuration", vae);
+            let text = TextConfig::parse(map.clone(), place).and_then(|config| TextEncoder::shapes(&config));
+            said.of("text encoder's configuration", text);
+            said.of("schedule", Schedule::parse(&map, place));
+        }
+        self.put("shards/config.json", &document(&inputs::unet_config(false)));
+        let source = self.folder.path().join("sound/sd15/unet").join(WEIGHTS);
+        let shard = self.folder.path().join("shards").join(inputs::SHARD);
+        std::fs::copy(source, shard).expect("a writable folder");
+        let index = self.put(&format!("shards/{WEIGHTS}.index.json"), bytes);
+        said.of("index of shards", Unet::load(index.parent().expect("a folder"), &CPU));
+        for (reader, name) in [("vocabulary", "vocab.json"), ("merges", "merges.txt")] {
+            for (other, text) in [("vocab.json", inputs::VOCABULARY), ("merges.txt", inputs::MERGES)] {
+                self.put(&format!("{reader}/{other}"), text.as_bytes());
+            }
+            let file = self.put(&format!("{reader}/{name}"), bytes);
+            let tokenizer = Tokenizer::load(file.parent().expect("a folder"), None);
+            if let Some(tokenizer) = said.of(reader, tokenizer) {
+                tokenizer.encode("a b, aa");
+            }
+        }
+        let weights = self.folder.path().join("sound/adapter.safetensors");
+        let folder = self.put("peft-config/adapter_config.json", bytes);
+        let folder = folder.parent().expect("a folder");
+        std::fs::copy(weights, folder.join("adapter_model.safetensors")).expect("a writable folder");
+        self.lay("peft's configuration", folder, said);
+    }
+
+    /// Text as every document of one model.
+    fn whole_folder(&self, bytes: &[u8], said: &mut Noted) {
+        for name in [
+            "model/unet/diffusion_pytorch_model.safetensors.index.json",
+            "model/unet/config.json",
+            "model/scheduler/scheduler_config.json",
+            "model/model_index.json",
+            "model/tokenizer/tokenizer.json",
+            "model/tokenizer/tokenizer_config.json",
+        ] {
+            self.put(name, bytes);
+        }
+        let model = self.folder.path().join("model");
+        said.of("model's folder", Model::open(&model));
+        let report = Checkpoint::open(&model).and_then(|checkpoint| checkpoint.report());
+        said.of("report of a model's folder", report);
+        said.of("tokenizer", Tokenizer::load(&model.join("tokenizer"), None));
+    }
+}
+
+#[derive(Default)]
+struct Noted(Said);
+
+impl Noted {
+    fn of<T, E: Display>(&mut self, reader: &'static str, result: Result<T, E>) -> Option<T> {
+        let words = match &result {
+            Ok(_) => READ.to_string(),
+            Err(error) => error.to_string(),
+        };
+        self.0.insert(reader, words);
+        result.ok()
+    }
+
+    fn then<T, E: Display>(&mut self, reader: &'static str, result: Option<Result<T, E>>) -> Option<T> {
+        result.and_then(|result| self.of(reader, result))
+    }
+}
+
+fn document(map: &Map<String, Json>) -> Vec<u8> {
+    serde_json::to_vec(map).expect("JSON")
+}
+
+/// The models of both families that the inputs are made of.
+fn save(folder: &Path, unet: UnetConfig, text: &[TextConfig]) {
+    const HOW: Initialisation = Initialisation::Normal;
+    let vae = VaeConfig::parse(inputs::vae_config(), "vae").expect("a sound configuration");
+    let unet = Unet::random(unet, SEED, HOW, &CPU).expect("a UNet");
+    unet.save(&folder.join("unet"), DType::F16).expect("saved");
+    let vae = Vae::random(vae, SEED, HOW, &CPU).expect("a VAE");
+    vae.save(&folder.join("vae"), DType::F16).expect("saved");
+    for (config, name) in text.iter().zip(["text_encoder", "text_encoder_2"]) {
+        let encoder = TextEncoder::random(config.clone(), SEED, HOW, &CPU).expect("a text encoder");
+        encoder.save(&folder.join(name), DType::F16).expect("saved");
+    }
 }

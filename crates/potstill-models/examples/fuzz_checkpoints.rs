@@ -1,23 +1,25 @@
-//! Gives mutated checkpoints and configurations to every reader until time is up, on a stable toolchain:
+//! Gives mutated checkpoints, adapters, embeddings and configurations to every reader until time is up, on a stable toolchain:
 //!
-//!     cargo run --release -p potstill-models --example fuzz_readers -- SECONDS [SEED]
+//!     cargo run --release -p potstill-models --example fuzz_checkpoints -- SECONDS [SEED]
 //!
 //! An input on which a reader panics is written to `tests/corpus`, which the tests replay, and ends the run. Inputs that
-//! take a new way through the readers (told by the error's kind and words) join the pool of what is mutated.
+//! take a new way through a reader (told by the words of its error) join the pool of what is mutated.
 
+#[allow(dead_code)] // the tests use the rest
 #[path = "../tests/common/hostile.rs"]
 mod hostile;
 
 use std::collections::HashSet;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-use hostile::{give_to_all_readers, sound_inputs};
-use potstill_models::Checkpoint;
+use hostile::Readers;
 
 /// Most inputs that are kept to mutate further.
 const POOL: usize = 4000;
+/// Letters of an error that tell it from others.
+const TELLING: usize = 160;
 /// Longest input: mutations that repeat parts must not grow without end.
 const LONGEST: usize = 1 << 20;
 
@@ -57,11 +59,23 @@ const NUMBERS: [&str; 14] = [
     "null",
     "[]",
 ];
-const WORDS: [&str; 14] = [
+const WORDS: [&str; 26] = [
     "\"F32\"",
     "\"BF16\"",
     "\"I64\"",
+    "\"U8\"",
+    "\"I8\"",
     "\"F8_E4M3\"",
+    "\"F8_E5M2\"",
+    ".SCB",
+    ".absmax",
+    ".quant_state.bitsandbytes__nf4",
+    ".scale_weight",
+    ".alpha",
+    ".lora_up.weight",
+    ".hada_w1_a",
+    ".lokr_w2_b",
+    "text_model.",
     "\"NaN\"",
     "model.diffusion_model.",
     "first_stage_model.",
@@ -77,7 +91,8 @@ const WORDS: [&str; 14] = [
 fn mutate(input: &[u8], other: &[u8], random: &mut Random) -> Vec<u8> {
     let mut bytes = input.to_vec();
     for _ in 0..1 + random.below(4) {
-        let at = random.below(bytes.len());
+        let length = interesting(&bytes, random);
+        let at = random.below(length);
         match random.below(9) {
             0 => bytes.truncate(at),
             1 if !bytes.is_empty() => bytes[at] = random.next() as u8,
@@ -111,9 +126,19 @@ fn mutate(input: &[u8], other: &[u8], random: &mut Random) -> Vec<u8> {
     bytes
 }
 
+/// How many of the first bytes to mutate: mostly those of the header, where a file has one that can be told.
+fn interesting(bytes: &[u8], random: &mut Random) -> usize {
+    let length = bytes.first_chunk::<8>().map(|field| u64::from_le_bytes(*field));
+    match length.and_then(|length| usize::try_from(length).ok()) {
+        Some(length) if length < bytes.len() && random.below(4) > 0 => bytes.len().min(length + 8),
+        _ => bytes.len(),
+    }
+}
+
 /// Replaces one of the numbers in the text by another.
 fn replace_number(bytes: &mut Vec<u8>, random: &mut Random) {
-    let from = random.below(bytes.len());
+    let length = interesting(bytes, random);
+    let from = random.below(length);
     let Some(start) = bytes[from..].iter().position(u8::is_ascii_digit).map(|i| from + i) else {
         return;
     };
@@ -141,17 +166,12 @@ fn mend_length(bytes: &mut [u8]) {
     }
 }
 
-/// What the reader of single files says, without the numbers and names in it: a new sentence is a new way through it.
-fn way(path: &Path) -> String {
-    let words = match Checkpoint::open(path).and_then(|checkpoint| checkpoint.report()) {
-        Ok(report) => format!("read {:?} {}", report.kind, report.mismatch().is_empty()),
-        Err(error) => error.to_string(),
-    };
-    words
-        .chars()
-        .filter(|c| c.is_alphabetic() || *c == ' ')
-        .take(160)
-        .collect()
+/// What a reader says without lists of keys, quoted names, numbers and signs: a new sentence is a new way through it.
+fn way(words: &str) -> String {
+    let sentence = words.lines().next().unwrap_or_default();
+    let unquoted = sentence.split(['`', '"']).step_by(2).flat_map(str::chars);
+    let letters = unquoted.filter(|c| c.is_alphabetic() || *c == ' ');
+    letters.take(TELLING).collect()
 }
 
 fn main() {
@@ -160,9 +180,9 @@ fn main() {
         .map(|word| word.parse::<u64>().expect("a number"));
     let seconds = arguments.next().unwrap_or(60);
     let mut random = Random(arguments.next().unwrap_or(1).max(1));
-    let folder = tempfile::tempdir().expect("a temporary folder");
+    let readers = Readers::new();
     let corpus = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/corpus");
-    let mut pool = sound_inputs();
+    let mut pool: Vec<Vec<u8>> = readers.inputs().into_iter().map(|input| input.bytes).collect();
     for entry in std::fs::read_dir(&corpus).into_iter().flatten().flatten() {
         pool.extend(std::fs::read(entry.path()).ok());
     }
@@ -176,14 +196,18 @@ fn main() {
             &mut random,
         );
         runs += 1;
-        if catch_unwind(AssertUnwindSafe(|| give_to_all_readers(&input, folder.path()))).is_err() {
+        let Ok(answers) = catch_unwind(AssertUnwindSafe(|| readers.give(&input))) else {
             let path = corpus.join(format!("panic-{runs}.bin"));
             std::fs::create_dir_all(&corpus).expect("a folder for the corpus");
             std::fs::write(&path, &input).expect("a writable corpus");
             eprintln!("a reader panicked: {}", path.display());
             std::process::exit(1);
+        };
+        let mut is_new = false;
+        for (reader, words) in answers {
+            is_new |= ways.insert((reader, way(&words)));
         }
-        if pool.len() < POOL && ways.insert(way(&folder.path().join("input.safetensors"))) {
+        if is_new && pool.len() < POOL {
             pool.push(input);
         }
         if said.elapsed() > Duration::from_secs(60) {
