@@ -1,5 +1,7 @@
+export { changesText } from './changes-text.ts';
 export { type AdapterModule, type AdapterReport, inspectAdapter } from './inspect.ts';
 export { isAdapter } from './is-adapter.ts';
+export { trainsText } from './trains-text.ts';
 export {
   type AdapterFormat,
   backMergeAdapters,

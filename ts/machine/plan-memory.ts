@@ -1,7 +1,8 @@
+import { trainsText } from '../adapter/index.ts';
 import type { Device } from '../native/index.ts';
 import type { ResolvedRecipe } from '../recipe/index.ts';
 import { needsPrior, needsTeachers } from '../recipe/parts.ts';
-import { trainedAdapters, trainsText } from '../recipe/student.ts';
+import { trainedAdapters } from '../recipe/student.ts';
 import { adapterBytes, type LoadedPart, weightBytes } from './model-memory.ts';
 import { type MemoryNeed, requireMemory } from './require-memory.ts';
 
@@ -39,7 +40,7 @@ export async function trainingNeeds(recipe: ResolvedRecipe): Promise<readonly Me
   for (const { lora } of trainedAdapters(train)) trained += await adapterBytes(model, lora);
   const beside: MemoryNeed[] =
     train === 'unet' && needsPrior(recipe) ? [{ what: 'the student as it was', bytes: weights }] : [];
-  if (trainsText(train)) {
+  if (await trainsText(student)) {
     beside.push({ what: 'text encoders', bytes: await weightBytes(student.encoders ?? model, 'text') });
   }
   for (const teacher of needsTeachers(recipe) ? recipe.teachers : []) {

@@ -87,6 +87,24 @@ export class Lora extends Handle {
     return new Lora(engine, ...attached);
   }
 
+  /**
+   * Attaches what an adapter's file does to text encoders, frozen, to be trained beside a UNet as
+   * {@link Lora.createOnText}'s.
+   *
+   * @param model as {@link Lora.open}'s
+   * @throws PotstillError `ERR_ADAPTER_INPUT` when it does nothing to them, or holds what is no LoRA
+   */
+  static async openOnText(
+    text: TextEncoder,
+    beside: Unet,
+    { file, weight }: WeightedAdapter,
+    model: string,
+  ): Promise<Lora> {
+    const { engine } = text;
+    const attach = (out: number) => engine.native.attachTextLora(out, text.id, beside.id, file, weight, model);
+    return new Lora(engine, ...(await allocateFor(engine, attach)));
+  }
+
   /** Of every layer `PATH.lora_A.weight` (down) and `PATH.lora_B.weight` (up); their gradients are the UNet's to give. */
   async parameters(): Promise<readonly Parameter[]> {
     return unwrap(await this.engine.native.loraParameters(this.id));

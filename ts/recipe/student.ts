@@ -28,8 +28,8 @@ function textParts(train: Train): readonly NonNullable<NewLora['text']>[] {
   return trainedAdapters(train).flatMap(({ lora }) => (typeof lora === 'string' ? [] : (lora.text ?? [])));
 }
 
-/** Whether text encoders are trained too: their text is then computed in every step, in the place of the cache's. */
-export function trainsText(train: Train): boolean {
+/** Whether a new LoRA is to sit on text encoders too. */
+export function makesTextLora(train: Train): boolean {
   return textParts(train).length > 0;
 }
 

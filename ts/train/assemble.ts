@@ -1,4 +1,4 @@
-import { inspectAdapter } from '../adapter/index.ts';
+import { changesText, trainsText } from '../adapter/index.ts';
 import type { OpenedCache } from '../cache/index.ts';
 import { basesOf, encodersOf, fieldsOf, fieldsOfMethod } from '../cache/request.ts';
 import { BatchPlan } from '../data/batches.ts';
@@ -20,7 +20,7 @@ import {
 } from '../native/index.ts';
 import type { ResolvedRecipe } from '../recipe/index.ts';
 import { methodParts, needsPrior, needsTeachers } from '../recipe/parts.ts';
-import { type NewLora, textRate, trainedAdapters, trainsText } from '../recipe/student.ts';
+import { type NewLora, textRate, trainedAdapters } from '../recipe/student.ts';
 import { CacheSource, type CacheSourceOptions } from './cache-source.ts';
 import { placesOf, samplesOf, splitData, validationOf } from './held-out-data.ts';
 import { openTeachers } from './live-teachers.ts';
@@ -49,7 +49,7 @@ export async function assemble(engine: Engine, recipe: ResolvedRecipe, cache: Op
   const model = await openModel(engine, recipe.student.model);
   const { prediction, schedule } = model;
   const unet = await Unet.open(engine, componentFolder(model, 'unet'));
-  const text = trainsText(recipe.student.train) ? await TextEncoder.open(engine, encodersOf(recipe)) : undefined;
+  const text = (await trainsText(recipe.student)) ? await TextEncoder.open(engine, encodersOf(recipe)) : undefined;
   const loras = await trainedLoras({ unet, text }, recipe);
   const student = { unet, prediction, schedule, text };
   const parts: TrainerParts = {
@@ -102,7 +102,7 @@ async function trainedLoras(
   for (const { name, lora: wanted } of trainedAdapters(train)) {
     const made: NamedLora =
       typeof wanted === 'string'
-        ? { name, lora: await openLora(unet, wanted, model) }
+        ? { name, ...(await openLora({ unet, text }, wanted, model)) }
         : { name, lora: await newLora(unet, wanted, seed), text: await newTextLora({ unet, text }, wanted, seed) };
     for (const part of [made.lora, ...(made.text === undefined ? [] : [made.text])]) {
       part.setTrainable(true);
@@ -126,19 +126,16 @@ function sharedLayer(parameter: string, [first, second]: readonly [string, strin
   });
 }
 
-/**
- * A LoRA to go on with.
- *
- * @throws PotstillError `ERR_ADAPTER_INPUT` for one that changes text encoders too, whose part would be lost
- */
-async function openLora(unet: Unet, file: string, model: string): Promise<Lora> {
-  const { modules } = await inspectAdapter(file, model);
-  const others = modules.filter(({ name }) => !name.startsWith('unet.')).length;
-  if (others === 0) return Lora.open(unet, { file, weight: 1 }, model);
-  throw inputError('ERR_ADAPTER_INPUT', `changes ${others} layers of text encoders, which are not trained`, {
-    where: file,
-    remedy: 'Go on with an adapter of the UNet alone.',
-  });
+/** A LoRA to go on with: on the UNet, and on the text encoders where it has layers there. */
+async function openLora(
+  { unet, text }: Pick<Network, 'unet' | 'text'>,
+  file: string,
+  model: string,
+): Promise<Pick<NamedLora, 'lora' | 'text'>> {
+  const whole = { file, weight: 1 };
+  const lora = await Lora.open(unet, whole, model);
+  if (text === undefined || !(await changesText(file, model))) return { lora };
+  return { lora, text: await Lora.openOnText(text, unet, whole, model) };
 }
 
 function newLora(unet: Unet, { text: _, ...wanted }: NewLora, seed: number): Promise<Lora> {

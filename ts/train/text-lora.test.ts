@@ -2,31 +2,21 @@ import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { potstill } from '../../test/support/command-line.ts';
+import { drawWith, LEVEL, pictureDistance, SAMPLE_FILE, SAMPLING } from '../../test/support/drawn.ts';
 import { interruptAt } from '../../test/support/interrupt.ts';
 import { decodeSafetensors, encodeSafetensors, viewSafetensors } from '../../test/support/safetensors.ts';
 import { writeTinyImages } from '../../test/support/tiny-data.ts';
 import { writeTinyModel } from '../../test/support/tiny-model.ts';
 import { writeTinySdxl } from '../../test/support/tiny-sdxl.ts';
+import { resolveValue, trainQuietly } from '../../test/support/training.ts';
 import { inspectAdapter } from '../adapter/index.ts';
-import {
-  type Engine,
-  Lora,
-  loadEngine,
-  noise,
-  openModel,
-  readPicture,
-  scope,
-  Tensor,
-  TextEncoder,
-  Unet,
-} from '../native/index.ts';
+import { type Engine, Lora, loadEngine, noise, openModel, scope, Tensor, TextEncoder, Unet } from '../native/index.ts';
 import { silentProgress } from '../progress.ts';
-import { type ResolvedRecipe, resolveRecipe } from '../recipe/index.ts';
+import type { ResolvedRecipe } from '../recipe/index.ts';
 import { stepName } from './checkpoints.ts';
 import { readMetrics } from './metrics.ts';
 import { TrainedRole } from './roles.ts';
-import { train } from './train.ts';
+import { validate } from './validate.ts';
 
 const TIMEOUT_MS = 120_000;
 const folder = mkdtempSync(join(tmpdir(), 'potstill-text-lora-'));
@@ -56,12 +46,8 @@ function recipe(output: string, model: string, changes: Record<string, unknown> 
     ...others,
     training: { steps: 6, batch: 2, optimizer: { lr: 1e-2 }, save: { dtype: 'f32' }, ...(training ?? {}) },
   };
-  const document = { file: at('recipe.json'), value, place: () => ({ line: 1, column: 1 }), has: () => true };
-  return resolveRecipe(document).recipe;
+  return resolveValue(at('recipe.json'), value);
 }
-
-const run = (given: ResolvedRecipe, options: object = {}) =>
-  train(given, { resume: false, progress: silentProgress, signal: new AbortController().signal, ...options });
 
 /** Half of the step of the differences: far above the rounding of an f32 loss. What it curves in between is taken out. */
 const STEP = 1.5e-3;
@@ -141,10 +127,9 @@ describe('a LoRA on text encoders', () => {
     'is trained beside the UNet, in one file, and drawn with as it was in training: %s',
     { timeout: TIMEOUT_MS },
     async (kind) => {
-      const sampling = { every: 100, prompts: ['a red picture'], sampler: 'ddim', steps: 2, guidance: 3, seeds: [1] };
       const output = `trained-${kind}`;
       const training = { steps: 8, validation: { every: 8, fraction: 0.3, samples: 2, draws: 2 }, ema: { decay: 0.5 } };
-      const { student, validation } = await run(recipe(output, kind, { sampling, training }));
+      const { student, validation } = await trainQuietly(recipe(output, kind, { sampling: SAMPLING, training }));
       expect(validation?.loss).toBeGreaterThan(0);
       const { modules } = await inspectAdapter(student, at(kind));
       const norms = (component: string) => modules.filter(({ name }) => name.startsWith(`${component}.`));
@@ -165,44 +150,24 @@ describe('a LoRA on text encoders', () => {
           prefix,
         ).toBe(true);
       }
-      const engine = await loadEngine();
-      const during = await (
-        await readPicture(engine, at(output, 'samples', stepName(8), 'prompt-00-seed-1.png'))
-      ).toArray();
-      const farthest = async (to: string, ...more: string[]): Promise<number> => {
-        const words = [
-          '--prompt',
-          'a red picture',
-          '--seed',
-          '1',
-          '--sampler',
-          'ddim',
-          '--steps',
-          '2',
-          '--guidance',
-          '3',
-        ];
-        const out = at(`${output}-pictures`, to);
-        const { code, err } = await potstill('sample', '--model', at(kind), ...words, ...more, '--out', out);
-        expect(code, err).toBe(0);
-        const drawn = await (await readPicture(engine, join(out, '00-a-red-picture-1.png'))).toArray();
-        return drawn.reduce((most, value, i) => Math.max(most, Math.abs(value - (during[i] ?? 0))), 0);
-      };
-      /** One of the 256 levels of a picture in [−1, 1]. */
-      const level = 2 / 255;
-      expect(await farthest('with', '--lora', student)).toBeLessThan(1.01 * level);
+      const farthest = async (to: string, ...more: string[]): Promise<number> =>
+        pictureDistance(
+          await drawWith(at(kind), at(`${output}-pictures`, to), ...more),
+          at(output, 'samples', stepName(8), SAMPLE_FILE),
+        );
+      expect(await farthest('with', '--lora', student)).toBeLessThan(1.01 * LEVEL);
       const unetAlone = at(`${output}-unet.safetensors`);
       const own = [...decodeSafetensors(readFileSync(student))].filter(([name]) => name.startsWith('lora_unet_'));
       writeFileSync(unetAlone, encodeSafetensors(new Map(own)));
-      expect(await farthest('unet-alone', '--lora', unetAlone)).toBeGreaterThan(1.01 * level);
+      expect(await farthest('unet-alone', '--lora', unetAlone)).toBeGreaterThan(1.01 * LEVEL);
     },
   );
 
   it('goes on after an interruption with the same bits', { timeout: TIMEOUT_MS }, async () => {
-    await run(recipe('whole', 'sd15'));
+    await trainQuietly(recipe('whole', 'sd15'));
     const parts = recipe('parts', 'sd15');
-    await expect(run(parts, interruptAt(3))).rejects.toMatchObject({ code: 'ERR_INTERRUPTED' });
-    await run(parts, { resume: true });
+    await expect(trainQuietly(parts, interruptAt(3))).rejects.toMatchObject({ code: 'ERR_INTERRUPTED' });
+    await trainQuietly(parts, { resume: true });
     for (const file of ['student', 'text', 'optimizer'].map((name) => `${name}.safetensors`)) {
       const [one, other] = ['whole', 'parts'].map((name) => readFileSync(at(name, 'checkpoints', stepName(6), file)));
       expect(one?.equals(other ?? Buffer.of()), file).toBe(true);
@@ -212,11 +177,61 @@ describe('a LoRA on text encoders', () => {
     );
   });
 
+  it.each(KINDS)(
+    'is gone on with from its file, and measured with its text: %s',
+    { timeout: TIMEOUT_MS },
+    async (kind) => {
+      const training = { validation: { every: 6, fraction: 0.3, samples: 2, draws: 2 } };
+      const first = recipe(`first-${kind}`, kind, { training });
+      const { student: file, validation } = await trainQuietly(first);
+      const measure = async (student: string): Promise<number> =>
+        (await validate(first, { student, progress: silentProgress, signal: new AbortController().signal })).loss;
+      expect(await measure(file)).toBeCloseTo(validation?.loss ?? 0, 5);
+      const unetAlone = at(`first-${kind}-unet.safetensors`);
+      const all = [...decodeSafetensors(readFileSync(file))];
+      writeFileSync(unetAlone, encodeSafetensors(new Map(all.filter(([name]) => name.startsWith('lora_unet_')))));
+      expect(Math.abs((await measure(unetAlone)) - (validation?.loss ?? 0))).toBeGreaterThan(1e-5);
+
+      const onWith = (output: string, rates: readonly object[] = []): ResolvedRecipe =>
+        recipe(`${output}-${kind}`, kind, {
+          student: { model: kind, train: { lora: file } },
+          training: { optimizer: { lr: 1e-2, rates }, checkpoint: { every: 3 } },
+        });
+      const second = onWith('second');
+      const { student: trained } = await trainQuietly(second);
+      const text = (from: string) =>
+        [...decodeSafetensors(readFileSync(from))].filter(([name]) => name.startsWith('lora_te'));
+      expect(text(trained).map(([name, { shape }]) => [name, shape])).toEqual(
+        text(file).map(([name, { shape }]) => [name, shape]),
+      );
+      expect(text(trained)).not.toEqual(text(file));
+      const held = await trainQuietly(onWith('held', [{ layers: 'text_encoder*', factor: 0 }]));
+      expect(text(held.student)).toEqual(text(file));
+      // The first loss of it is with the text as the file has it, not as the cache does.
+      const first0 = async (output: string) => (await readMetrics(at(`${output}-${kind}`, 'metrics.jsonl')))[0]?.loss;
+      const blind = {
+        ...second,
+        output: at(`blind-${kind}`),
+        student: { model: at(kind), train: { lora: unetAlone } },
+      };
+      await trainQuietly(blind);
+      expect(await first0('held')).toBe(await first0('second'));
+      expect(await first0('blind')).not.toBe(await first0('second'));
+
+      const parts = onWith('second-parts');
+      await expect(trainQuietly(parts, interruptAt(3))).rejects.toMatchObject({ code: 'ERR_INTERRUPTED' });
+      const again = await trainQuietly(parts, { resume: true });
+      expect(text(again.student)).toEqual(text(trained));
+    },
+  );
+
   it('stays as it is at a rate of 0, and is refused where nothing fits', { timeout: TIMEOUT_MS }, async () => {
-    const { student } = await run(recipe('still', 'sd15', { text: { rate: 0 } }));
+    const { student } = await trainQuietly(recipe('still', 'sd15', { text: { rate: 0 } }));
     const { modules } = await inspectAdapter(student, at('sd15'));
     for (const { name, norm } of modules) expect(norm > 0, name).toBe(name.startsWith('unet.'));
-    await expect(run(recipe('nothing', 'sd15', { text: { targets: 'text_encoder_2.*' } }))).rejects.toMatchObject({
+    await expect(
+      trainQuietly(recipe('nothing', 'sd15', { text: { targets: 'text_encoder_2.*' } })),
+    ).rejects.toMatchObject({
       code: 'ERR_ADAPTER_INPUT',
       what: expect.stringContaining('fits no layer'),
     });

@@ -1,7 +1,8 @@
-import { ensureCache } from '../cache/index.ts';
+import { changesText } from '../adapter/index.ts';
+import { encodersOf, ensureCache } from '../cache/index.ts';
 import { inputError } from '../errors.ts';
 import { requireModelMemory } from '../machine/index.ts';
-import { applyUnetAdapter, componentFolder, loadEngine, openModel, Unet } from '../native/index.ts';
+import { applyAdapter, componentFolder, loadEngine, openModel, TextEncoder, Unet } from '../native/index.ts';
 import type { ResolvedRecipe } from '../recipe/index.ts';
 import { needsPrior, needsTeachers } from '../recipe/parts.ts';
 import { methodRuns, sourceOf } from './assemble.ts';
@@ -48,25 +49,30 @@ export async function validate(recipe: ResolvedRecipe, options: ValidateOptions)
   const { progress, signal } = options;
   const { folder, is, adapters } = await findStudent(options.student ?? recipe.student.model);
   const weights = is === 'adapters' ? recipe.student.model : folder;
+  const adaptsText = await someChangeText(adapters, recipe.student.model);
+  const encoding = adaptsText ? [{ model: encodersOf(recipe), part: 'text' as const }] : [];
   const before = needsPrior(recipe) ? [{ model: recipe.student.model, part: 'unet' as const, what: 'prior' }] : [];
   const asked = needsTeachers(recipe) ? recipe.teachers : [];
   const beside = asked.map(({ id, model }) => ({ model, part: 'unet' as const, what: `teacher ${id}` }));
   const engine = options.engine ?? (await loadEngine({ device: recipe.device, say: (line) => progress.log(line) }));
-  await requireModelMemory([{ model: weights, part: 'unet' }, ...before, ...beside], engine.device);
+  await requireModelMemory([{ model: weights, part: 'unet' }, ...encoding, ...before, ...beside], engine.device);
   const cache = await ensureCache(recipe, engine, { progress, signal });
   const { heldOut } = splitData(recipe, cache);
   // A UNet or an adapter says nothing of its prediction: that is the student's which it was made from.
   const model = await openModel(engine, is === 'model' ? folder : recipe.student.model);
   const { prediction, schedule } = model;
   const unet = await Unet.open(engine, is === 'unet' ? folder : componentFolder(model, 'unet'));
+  let text: TextEncoder | undefined;
   let prior: Prior | undefined;
   let teachers: LiveTeachers | undefined;
   try {
-    for (const file of adapters) await applyUnetAdapter({ file, weight: 1 }, recipe.student.model, unet);
+    // As in training: text is the cache's, unless it is the encoders' with an adapter.
+    text = adaptsText ? await TextEncoder.open(engine, encodersOf(recipe)) : undefined;
+    for (const file of adapters) await applyAdapter({ file, weight: 1 }, recipe.student.model, { unet, text });
     prior = needsPrior(recipe) ? await openPrior(engine, recipe.student.model) : undefined;
     teachers = needsTeachers(recipe) ? await openTeachers(engine, recipe.teachers) : undefined;
     const parts = {
-      student: { unet, prediction, schedule },
+      student: { unet, prediction, schedule, text },
       ema: undefined,
       prior,
       teachers,
@@ -82,7 +88,14 @@ export async function validate(recipe: ResolvedRecipe, options: ValidateOptions)
   } finally {
     prior?.dispose();
     teachers?.dispose();
+    text?.dispose();
     unet.dispose();
     schedule.dispose();
   }
+}
+
+/** Whether any of several adapters does something to text encoders. */
+async function someChangeText(adapters: readonly string[], model: string): Promise<boolean> {
+  for (const file of adapters) if (await changesText(file, model)) return true;
+  return false;
 }

@@ -118,20 +118,14 @@ impl TrainedLora {
     /// # Errors
     /// As [`TrainedLora::new`].
     pub fn on_text(encoders: &[&TextEncoder], options: &LoraOptions) -> Result<Self> {
-        let components = [Component::TextEncoder, Component::TextEncoder2];
-        let kind = match encoders.len() {
-            1 => ModelKind::Sd15,
-            _ => ModelKind::Sdxl,
-        };
-        let both = || components.into_iter().zip(encoders.iter().copied());
-        let configs: Vec<_> = both()
+        let kind = kind_of(encoders);
+        let configs: Vec<_> = TEXT_COMPONENTS
+            .into_iter()
+            .zip(encoders)
             .map(|(component, encoder)| (component, ComponentConfig::Text(encoder.config().clone())))
             .collect();
-        let hosts: Vec<_> = both()
-            .map(|(component, encoder)| Host::text(component, encoder))
-            .collect();
         let family = Family::new(kind, "the text encoders".to_string(), &configs)?;
-        Self::on(&family, &hosts, options)
+        Self::on(&family, &text_hosts(encoders), options)
     }
 
     fn on(family: &Family, hosts: &[Host], options: &LoraOptions) -> Result<Self> {
@@ -192,36 +186,55 @@ impl TrainedLora {
     /// When the adapter is for another family, does nothing to the UNet, or holds what is no LoRA: that can be laid into
     /// the weights instead ([`apply`](crate::apply)).
     pub fn of_adapter(unet: &Unet, adapter: &Adapter, weight: f64) -> Result<Self> {
-        let own = family_of(unet)?.kind;
-        if adapter.kind != own {
-            let reason = format!("is for {}, the model is {}", adapter.kind.name(), own.name());
+        Self::of(family_of(unet)?.kind, &[Host::unet(unet)], adapter, weight)
+    }
+
+    /// [`TrainedLora::of_adapter`] for its part for the text encoders of a model. Parameters are named as
+    /// [`TrainedLora::on_text`]'s.
+    ///
+    /// # Errors
+    /// As [`TrainedLora::of_adapter`].
+    pub fn of_text_adapter(encoders: &[&TextEncoder], adapter: &Adapter, weight: f64) -> Result<Self> {
+        Self::of(kind_of(encoders), &text_hosts(encoders), adapter, weight)
+    }
+
+    fn of(kind: ModelKind, hosts: &[Host], adapter: &Adapter, weight: f64) -> Result<Self> {
+        if adapter.kind != kind {
+            let reason = format!("is for {}, the model is {}", adapter.kind.name(), kind.name());
             return Err(AdapterError::input("adapter", reason));
         }
         let switch = Switch::default();
-        let modules = adapter.modules.values().filter(|m| m.site.component == Component::Unet);
-        let layers = modules.map(|module| {
+        let own = |module: &Module| hosts.iter().find(|host| host.component == module.site.component);
+        let modules = adapter
+            .modules
+            .values()
+            .filter_map(|module| Some((module, own(module)?)));
+        let layers = modules.map(|(module, host)| {
             let (site, rank) = (module.site.clone(), module.rank().unwrap_or(0));
+            let name = layer_name(host.component, &site.path);
             // A share of a DoRA is none.
             let plain = module.bias.is_none() && (module.magnitude.is_none() || weight == 1.);
             let Some(Update::Lora { up, down, mid }) = module.update.as_ref().filter(|_| plain) else {
                 let reason = format!("is a {}; a LoRA alone can be attached, or a whole DoRA", module.kind());
-                return Err(AdapterError::input(&site.path, reason));
+                return Err(AdapterError::input(&name, reason));
             };
             let down = Module::down(down, mid.as_ref());
-            let down = Tensor::from_vec(down.to_f32(), with_rank(&site.shape, rank), unet.device())?;
-            let up = Tensor::from_vec(up.values.clone(), up_shape(&site.shape, rank), unet.device())?;
-            let mut branch = branch(&site.path, &down, &up, weight * module.scale(), &switch)?;
+            let down = Tensor::from_vec(down.to_f32(), with_rank(&site.shape, rank), host.device)?;
+            let up = Tensor::from_vec(up.values.clone(), up_shape(&site.shape, rank), host.device)?;
+            let mut branch = branch(&name, &down, &up, weight * module.scale(), &switch)?;
             if let Some(lengths) = &module.magnitude {
-                let lengths = Tensor::from_vec(lengths.clone(), lengths.len(), unet.device())?;
-                branch.magnitude = Some(magnitude(&site.path, lengths));
+                let lengths = Tensor::from_vec(lengths.clone(), lengths.len(), host.device)?;
+                branch.magnitude = Some(magnitude(&name, lengths));
             }
             Ok((site, branch, weight * module.alpha))
         });
         let layers: Vec<_> = layers.collect::<Result<_>>()?;
         if layers.is_empty() {
-            return Err(AdapterError::input("adapter", "does nothing to the UNet"));
+            let components: Vec<_> = hosts.iter().map(|host| host.component.name()).collect();
+            let reason = format!("does nothing to {}", components.join(" and "));
+            return Err(AdapterError::input("adapter", reason));
         }
-        Self::attach(&[Host::unet(unet)], adapter.kind, layers, switch)
+        Self::attach(hosts, kind, layers, switch)
     }
 
     fn attach(hosts: &[Host], kind: ModelKind, layers: Vec<(Site, Branch, f64)>, switch: Switch) -> Result<Self> {
@@ -314,6 +327,23 @@ impl TrainedLora {
             });
         }
         Ok(())
+    }
+}
+
+/// A model's text encoders, in their order.
+const TEXT_COMPONENTS: [Component; 2] = [Component::TextEncoder, Component::TextEncoder2];
+
+fn text_hosts<'a>(encoders: &[&'a TextEncoder]) -> Vec<Host<'a>> {
+    let both = TEXT_COMPONENTS.into_iter().zip(encoders.iter().copied());
+    both.map(|(component, encoder)| Host::text(component, encoder))
+        .collect()
+}
+
+/// The family that has so many text encoders.
+fn kind_of(encoders: &[&TextEncoder]) -> ModelKind {
+    match encoders.len() {
+        1 => ModelKind::Sd15,
+        _ => ModelKind::Sdxl,
     }
 }
 

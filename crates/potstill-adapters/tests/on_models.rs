@@ -1,7 +1,11 @@
 //! Adapters on the tiny UNets against peft: as branches beside the layers with their gradients, and laid into the weights.
 
+mod common;
+
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::path::Path;
+
+use common::{assert_close, fixture, json, norm, randn, relative_distance, tensor, values};
 
 use potstill_adapters::{
     Adapter, AdapterError, AppliedTo, BlockOptions, Dialect, Family, LoraOptions, Matrix, MergeInput, Resize,
@@ -12,7 +16,6 @@ use potstill_io::{Dtype, SafetensorsFile};
 use potstill_models::{
     Component, ComponentConfig, ForwardOptions, Initialisation, ModelKind, Precision, Unet, UnetConfig, UnetInputs,
 };
-use potstill_noise::TorchGenerator;
 use serde_json::Value as Json;
 
 /// Largest error of a prediction, of the reference's scale: f32 here, f64 there.
@@ -20,21 +23,6 @@ const PREDICTION_TOLERANCE: f64 = 1e-4;
 /// Largest ‖Δ‖ / ‖reference‖ of a gradient.
 const GRADIENT_TOLERANCE: f64 = 1e-3;
 const KINDS: [&str; 2] = ["sd15", "sdxl"];
-
-fn fixture(name: &str) -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR"))
-        .join("../../test/fixtures")
-        .join(name)
-}
-
-fn json(name: &str) -> Json {
-    serde_json::from_str(&std::fs::read_to_string(fixture(name)).unwrap()).unwrap()
-}
-
-fn tensor(file: &SafetensorsFile, name: &str) -> Tensor {
-    let shape = file.tensor(name).unwrap().shape.to_vec();
-    Tensor::from_vec(file.tensor_f32(name).unwrap(), shape, &Device::Cpu).unwrap()
-}
 
 fn expected() -> SafetensorsFile {
     SafetensorsFile::open(&fixture("adapted/expected.safetensors")).unwrap()
@@ -72,12 +60,6 @@ fn family(kind: &str) -> Family {
 
 fn adapter(path: &str, kind: &str) -> Adapter {
     Adapter::open(&fixture(path), Some(&family(kind))).unwrap()
-}
-
-fn randn(seed: u64, shape: &[usize]) -> Tensor {
-    let mut values = vec![0f32; shape.iter().product()];
-    TorchGenerator::new(seed).randn(&mut values);
-    Tensor::from_vec(values, shape, &Device::Cpu).unwrap()
 }
 
 /// The prediction for the fixtures' case `even`, and the target of its loss.
@@ -121,37 +103,8 @@ fn predict(unet: &Unet, kind: &str, recompute: bool) -> (Value, Tensor) {
     (prediction, randn(seed("target"), &image))
 }
 
-fn values(tensor: &Tensor) -> Vec<f64> {
-    tensor
-        .to_dtype(DType::F64)
-        .unwrap()
-        .flatten_all()
-        .unwrap()
-        .to_vec1()
-        .unwrap()
-}
-
-fn distance(a: &Tensor, b: &Tensor) -> f64 {
-    assert_eq!(a.dims(), b.dims());
-    let squares = values(a).into_iter().zip(values(b)).map(|(a, b)| (a - b) * (a - b));
-    squares.sum::<f64>().sqrt()
-}
-
-fn norm(tensor: &Tensor) -> f64 {
-    values(tensor).iter().map(|v| v * v).sum::<f64>().sqrt()
-}
-
 fn assert_prediction(what: &str, found: &Tensor, reference: &Tensor) {
-    assert_eq!(found.dims(), reference.dims());
-    let reference = values(reference);
-    let scale = reference.iter().fold(0f64, |m, v| m.max(v.abs()));
-    let worst = values(found)
-        .iter()
-        .zip(&reference)
-        .fold(0f64, |m, (a, b)| m.max((a - b).abs()))
-        / scale;
-    println!("{what}: {worst:.2e}");
-    assert!(worst <= PREDICTION_TOLERANCE, "{what}: {worst:e}");
+    assert_close(what, found, reference, PREDICTION_TOLERANCE);
 }
 
 fn gradients(unet: &Unet, kind: &str, recompute: bool) -> (Tensor, f64, Gradients) {
@@ -190,7 +143,7 @@ fn predictions_losses_and_gradients_are_pefts() {
             let mut worst = 0f64;
             for (name, gradient) in &found {
                 let reference = tensor(&expected, &format!("{kind}.lora.grad.{name}"));
-                worst = worst.max(distance(gradient.as_ref().unwrap(), &reference) / norm(&reference));
+                worst = worst.max(relative_distance(gradient.as_ref().unwrap(), &reference));
             }
             println!("{kind} gradients: {worst:.2e}");
             assert!(worst <= GRADIENT_TOLERANCE, "{kind}: {worst:e}");
@@ -216,7 +169,7 @@ fn doras_on_layers_have_pefts_predictions_and_gradients() {
         let ending = if name.ends_with("vector") { ".weight" } else { "" };
         let reference = tensor(&expected, &format!("sd15.dora.grad.{name}{ending}"));
         let reference = reference.reshape(gradient.dims()).unwrap();
-        let distance = distance(gradient, &reference) / norm(&reference);
+        let distance = relative_distance(gradient, &reference);
         assert!(distance <= GRADIENT_TOLERANCE, "{name}: {distance:e}");
     }
     assert!(TrainedLora::of_adapter(&unet, &adapter, 0.5).is_err(), "half of a DoRA");

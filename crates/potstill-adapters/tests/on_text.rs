@@ -1,7 +1,10 @@
 //! LoRAs on the tiny text encoders against peft: what the encoders give, the gradients, and the files.
 
+mod common;
+
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+
+use common::{assert_close, fixture, json, randn, relative_distance, tensor, values};
 
 use potstill_adapters::{Adapter, Dialect, Family, LoraOptions, TrainedLora, WriteOptions, apply, write_adapter};
 use potstill_engine::{Device, Tensor, Value, backward, no_grad};
@@ -9,8 +12,7 @@ use potstill_io::{Dtype, SafetensorsFile};
 use potstill_models::{
     Component, ComponentConfig, Initialisation, ModelKind, TextConfig, TextEncoder, Unet, UnetConfig,
 };
-use potstill_noise::TorchGenerator;
-use serde_json::{Value as Json, json};
+use serde_json::Value as Json;
 
 /// Largest error of what an encoder gives, of the reference's scale: f32 here, f64 there.
 const OUTPUT_TOLERANCE: f64 = 1e-5;
@@ -22,41 +24,15 @@ const FOLDERS: [(&str, &str, Component); 2] = [
     ("clip_g_tiny", "CLIPTextModelWithProjection", Component::TextEncoder2),
 ];
 
-fn fixture(name: &str) -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR"))
-        .join("../../test/fixtures")
-        .join(name)
-}
-
-fn read(name: &str) -> Json {
-    serde_json::from_str(&std::fs::read_to_string(fixture(name)).unwrap()).unwrap()
-}
-
-fn tensor(file: &SafetensorsFile, name: &str) -> Tensor {
-    let shape = file.tensor(name).unwrap().shape.to_vec();
-    Tensor::from_vec(file.tensor_f32(name).unwrap(), shape, &Device::Cpu).unwrap()
-}
-
-fn values(tensor: &Tensor) -> Vec<f64> {
-    let values: Vec<f32> = tensor.flatten_all().unwrap().to_vec1().unwrap();
-    values.into_iter().map(f64::from).collect()
-}
-
-fn randn(seed: u64, shape: &[usize]) -> Tensor {
-    let mut values = vec![0f32; shape.iter().product()];
-    TorchGenerator::new(seed).randn(&mut values);
-    Tensor::from_vec(values, shape, &Device::Cpu).unwrap()
-}
-
 /// Text encoders of a kind, with their token ids.
 fn encoders(kind: &str) -> Vec<(TextEncoder, Vec<Vec<u32>>)> {
     let count = if kind == "sdxl" { 2 } else { 1 };
     let encoder = |(name, architecture, _): &(&str, &str, Component)| {
-        let Json::Object(mut config) = read(&format!("{name}/config.json")) else {
+        let Json::Object(mut config) = json(&format!("{name}/config.json")) else {
             panic!("an object")
         };
-        config.insert("architectures".to_string(), json!([architecture]));
-        let expected = read(&format!("{name}/expected.json"));
+        config.insert("architectures".to_string(), serde_json::json!([architecture]));
+        let expected = json(&format!("{name}/expected.json"));
         let seed = expected["weights"]["base_seed"].as_u64().unwrap();
         let config = TextConfig::parse(config, name).unwrap();
         let encoder = TextEncoder::random(config, seed, Initialisation::Normal, &Device::Cpu).unwrap();
@@ -110,19 +86,13 @@ fn encode(encoders: &[(TextEncoder, Vec<Vec<u32>>)]) -> (Vec<Value>, Option<Valu
     }
 }
 
+fn assert_output(what: &str, found: &Tensor, reference: &Tensor) {
+    assert_close(what, found, reference, OUTPUT_TOLERANCE);
+}
+
 fn hidden(parts: &[Value]) -> Tensor {
     let parts: Vec<Tensor> = parts.iter().map(|part| part.tensor().clone()).collect();
     Tensor::cat(&parts, 2).unwrap()
-}
-
-fn assert_close(what: &str, found: &Tensor, reference: &Tensor) {
-    assert_eq!(found.dims(), reference.dims(), "{what}");
-    let reference = values(reference);
-    let scale = reference.iter().fold(0f64, |m, v| m.max(v.abs()));
-    let pairs = values(found).into_iter().zip(&reference);
-    let worst = pairs.fold(0f64, |m, (a, b)| m.max((a - b).abs())) / scale;
-    println!("{what}: {worst:.2e}");
-    assert!(worst <= OUTPUT_TOLERANCE, "{what}: {worst:e}");
 }
 
 #[test]
@@ -134,8 +104,8 @@ fn outputs_and_gradients_are_pefts() {
         lora.params().set_trainable(|_| true);
         let (parts, pooled) = encode(&encoders);
         let whole = hidden(&parts);
-        assert_close(kind, &whole, &tensor(&expected, &format!("{kind}.hidden")));
-        let facts = read("adapted_text/expected.json");
+        assert_output(kind, &whole, &tensor(&expected, &format!("{kind}.hidden")));
+        let facts = json("adapted_text/expected.json");
         let seeds = |name: &str| facts["seeds"][name].as_u64().unwrap();
         // The loss is a mean of products: its gradient by an output is the other factor over the number of values.
         let scaled = |random: &Tensor| (random / random.elem_count() as f64).unwrap();
@@ -148,7 +118,7 @@ fn outputs_and_gradients_are_pefts() {
             from += width;
         }
         if let Some(pooled) = pooled {
-            assert_close("pooled", pooled.tensor(), &tensor(&expected, &format!("{kind}.pooled")));
+            assert_output("pooled", pooled.tensor(), &tensor(&expected, &format!("{kind}.pooled")));
             let seed = scaled(&randn(seeds("pooled"), pooled.dims()));
             outputs.push((pooled, seed));
         }
@@ -165,10 +135,8 @@ fn outputs_and_gradients_are_pefts() {
                 assert!(without.contains(&name), "{name} has no gradient");
                 continue;
             };
-            let reference = values(&tensor(&expected, &format!("{kind}.grad.{name}")));
-            let squares = |values: &[f64]| values.iter().map(|v| v * v).sum::<f64>();
-            let difference: Vec<f64> = values(&gradient).iter().zip(&reference).map(|(a, b)| a - b).collect();
-            worst = worst.max((squares(&difference) / squares(&reference)).sqrt());
+            let reference = tensor(&expected, &format!("{kind}.grad.{name}"));
+            worst = worst.max(relative_distance(&gradient, &reference));
         }
         println!("{kind} gradients: {worst:.2e}");
         assert!(worst <= GRADIENT_TOLERANCE, "{kind}: {worst:e}");
@@ -215,7 +183,7 @@ fn one_file_holds_it_beside_a_unets_in_every_dialect_and_is_laid_into_weights_al
         let config = UnetConfig::read(&fixture(&format!("unet_{kind}_tiny/config.json"))).unwrap();
         let unet = Unet::random(config, 1, Initialisation::Normal, &Device::Cpu).unwrap();
         let own = TrainedLora::new(&unet, &options(&["attention"])).unwrap();
-        let mut adapter = own.adapter(BTreeMap::new(), "train", json!({})).unwrap();
+        let mut adapter = own.adapter(BTreeMap::new(), "train", serde_json::json!({})).unwrap();
         text.add_to(&mut adapter).unwrap();
         assert_eq!(adapter.modules.len(), own.layers() + text.layers());
         let wanted = hidden(&encode(&encoders).0);
@@ -234,8 +202,20 @@ fn one_file_holds_it_beside_a_unets_in_every_dialect_and_is_laid_into_weights_al
             for ((encoder, _), (.., component)) in others.iter().zip(FOLDERS) {
                 assert!(apply(encoder.params(), &read, component, 1.).unwrap() > 0);
             }
-            assert_close(dialect.name(), &hidden(&encode(&others).0), &wanted);
+            assert_output(dialect.name(), &hidden(&encode(&others).0), &wanted);
+            let anew = self::encoders(kind);
+            let attached: Vec<&TextEncoder> = anew.iter().map(|(encoder, _)| encoder).collect();
+            let again = TrainedLora::of_text_adapter(&attached, &read, 1.).unwrap();
+            assert_eq!(again.params().shapes(), text.params().shapes());
+            assert_output("attached", &hidden(&encode(&anew).0), &wanted);
         }
+        let without = own.adapter(BTreeMap::new(), "train", serde_json::json!({})).unwrap();
+        let first: Vec<&TextEncoder> = encoders.iter().map(|(encoder, _)| encoder).collect();
+        let refused = TrainedLora::of_text_adapter(&first, &without, 1.)
+            .err()
+            .unwrap()
+            .to_string();
+        assert!(refused.contains("does nothing to text_encoder"), "{refused}");
         let kohya = SafetensorsFile::open(&folder.path().join(format!("{kind}-kohya.safetensors"))).unwrap();
         let prefixes: &[&str] = match of {
             ModelKind::Sd15 => &["lora_unet_", "lora_te_text_model_encoder_layers_0_self_attn_q_proj."],

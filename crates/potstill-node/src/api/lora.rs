@@ -105,9 +105,7 @@ impl Engine {
         self.query(env, "createTextLora", move |state| {
             let encoder = state.get::<PromptEncoder>(id(text))?;
             let lora = TrainedLora::on_text(&encoder.encoders().collect::<Vec<_>>(), &options)?;
-            let module = state.get::<UnetModule>(id(unet))?;
-            module.beside.borrow_mut().extend(lora.params().iter().cloned());
-            put(state, out, lora)
+            put_beside(state, out, unet, lora)
         })
     }
 
@@ -128,6 +126,28 @@ impl Engine {
             let lora =
                 TrainedLora::of_adapter(&module.unet, &adapter, weight).map_err(|error| of_file(error, &path))?;
             put(state, out, lora)
+        })
+    }
+
+    /// Attaches the text encoders' part of an adapter's file, `weight` times as strong, frozen, to be trained beside a UNet.
+    #[napi(ts_return_type = "Promise<Outcome<AttachedLora>>", catch_unwind)]
+    #[allow(clippy::too_many_arguments)] // a call from JavaScript, where an object would cost more than the operation
+    pub fn attach_text_lora<'env>(
+        &self,
+        env: &'env Env,
+        out: f64,
+        text: f64,
+        unet: f64,
+        path: String,
+        weight: f64,
+        model: String,
+    ) -> napi::Result<Object<'env>> {
+        self.query(env, "attachTextLora", move |state| {
+            let encoder = state.get::<PromptEncoder>(id(text))?;
+            let adapter = open(&path, Some(model.as_str()))?;
+            let lora = TrainedLora::of_text_adapter(&encoder.encoders().collect::<Vec<_>>(), &adapter, weight)
+                .map_err(|error| of_file(error, &path))?;
+            put_beside(state, out, unet, lora)
         })
     }
 
@@ -265,6 +285,13 @@ fn options_of(settings: LoraSettings) -> LoraOptions {
         dora: settings.dora,
         seed: settings.seed.get_u64().1,
     }
+}
+
+/// Of a LoRA on text encoders: what it trains belongs to the UNet's.
+fn put_beside(state: &mut State, out: f64, unet: f64, lora: TrainedLora) -> Result<AttachedLora> {
+    let module = state.get::<UnetModule>(id(unet))?;
+    module.beside.borrow_mut().extend(lora.params().iter().cloned());
+    put(state, out, lora)
 }
 
 fn put(state: &mut State, out: f64, lora: TrainedLora) -> Result<AttachedLora> {
