@@ -85,21 +85,23 @@ describe('delta transfer', () => {
   it(
     'may change batch size, order, learning rate and schedule between its steps, and nothing that fixes the deltas',
     async () => {
+      const cached = (output: string, changes: Record<string, unknown> = {}): ResolvedRecipe =>
+        recipe(output, { ...changes, cache: { dir: 'kept-deltas', ...(changes['cache'] ?? {}) } });
+      await buildCache(cached('before'));
       const training = { steps: 2, batch: 3, accumulation: 2, optimizer: { lr: 1e-3 }, schedule: { id: 'cosine' } };
       const { components } = await buildCache(
-        recipe('second', { training, seed: 99, method: { id: 'delta', guidance: 5 } }),
+        cached('second', { training, seed: 99, method: { id: 'delta', guidance: 5 } }),
       );
       expect(components.every(({ computed }) => computed === 0)).toBe(true);
-      await trainQuietly(recipe('second', { training, seed: 99 }));
+      await trainQuietly(cached('second', { training, seed: 99 }));
 
+      const third = (changes: Record<string, unknown>) => trainQuietly(cached('third', changes));
       const half = [{ id: 'style', model: 'base', lora: [{ file: STYLE, scale: 0.5 }] }];
-      await expect(trainQuietly(recipe('third', { teachers: half }))).rejects.toThrow(/adapters of the teacher/);
-      await expect(trainQuietly(recipe('third', { cache: { timesteps: [0, 500] } }))).rejects.toThrow(
-        /range of timesteps/,
-      );
-      await expect(trainQuietly(recipe('third', { cache: { seed: 12 } }))).rejects.toThrow(/base seed/);
+      await expect(third({ teachers: half })).rejects.toThrow(/adapters of the teacher/);
+      await expect(third({ cache: { timesteps: [0, 500] } })).rejects.toThrow(/range of timesteps/);
+      await expect(third({ cache: { seed: 12 } })).rejects.toThrow(/base seed/);
       const ignored = { id: 'delta', guidance: 2, unconditional: 'ignored' };
-      await expect(trainQuietly(recipe('third', { method: ignored }))).rejects.toThrow(/predictions that are kept/);
+      await expect(third({ method: ignored })).rejects.toThrow(/predictions that are kept/);
       expect(existsSync(at('third'))).toBe(false);
     },
     TIMEOUT_MS,

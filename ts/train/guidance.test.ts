@@ -6,11 +6,9 @@ import { afterAll, beforeAll, expect, it } from 'vitest';
 import { writeEchoUnet } from '../../test/support/echo-unet.ts';
 import { writeTinyImages } from '../../test/support/tiny-data.ts';
 import { writeTinyModel } from '../../test/support/tiny-model.ts';
+import { resolveValue, trainQuietly } from '../../test/support/training.ts';
 import { loadEngine } from '../native/index.ts';
-import { silentProgress } from '../progress.ts';
-import { resolveRecipe } from '../recipe/index.ts';
 import { readMetrics } from './metrics.ts';
-import { train } from './train.ts';
 
 const TIMEOUT_MS = 120_000;
 const folder = mkdtempSync(join(tmpdir(), 'potstill-guidance-'));
@@ -38,9 +36,7 @@ async function losses(output: string, method: object): Promise<number[]> {
     method: { id: 'cfg', ...method },
     training: { steps: 3, batch: 2 },
   };
-  const document = { file: at('recipe.json'), value, place: () => ({ line: 1, column: 1 }), has: () => true };
-  const { signal } = new AbortController();
-  await train(resolveRecipe(document).recipe, { resume: false, progress: silentProgress, signal });
+  await trainQuietly(resolveValue(at('recipe.json'), value));
   return (await readMetrics(at(output, 'metrics.jsonl'))).map(({ loss }) => loss);
 }
 
