@@ -2,7 +2,9 @@
 
 use std::collections::HashMap;
 
-use potstill_engine::optim::{Adafactor, AdafactorConfig, Lion, LionConfig, Optimizer, Prodigy, ProdigyConfig};
+use potstill_engine::optim::{
+    Adafactor, AdafactorConfig, AdamW, AdamWConfig, Lion, LionConfig, Optimizer, Prodigy, ProdigyConfig,
+};
 use potstill_engine::{Device, Gradients, Param, Tensor};
 
 const FIXTURE: &str = concat!(
@@ -109,6 +111,15 @@ fn goes_on(lr: f64, make: impl Fn(Vec<Param>) -> Box<dyn Optimizer>) {
     assert!(second.load_state(&Default::default()).is_err());
 }
 
+fn adamw(params: Vec<Param>) -> Box<dyn Optimizer> {
+    let config = AdamWConfig {
+        betas: (0.9, 0.99),
+        eps: 1e-8,
+        weight_decay: 0.02,
+    };
+    Box::new(AdamW::new(params, config).unwrap())
+}
+
 fn lion(params: Vec<Param>) -> Box<dyn Optimizer> {
     let config = LionConfig {
         betas: (0.9, 0.99),
@@ -123,6 +134,12 @@ fn prodigy(config: ProdigyConfig) -> impl Fn(Vec<Param>) -> Box<dyn Optimizer> {
 
 fn adafactor(config: AdafactorConfig) -> impl Fn(Vec<Param>) -> Box<dyn Optimizer> {
     move |params| Box::new(Adafactor::new(params, config).unwrap())
+}
+
+#[test]
+fn adamw_is_torchs() {
+    agrees("adamw", 1e-2, adamw);
+    goes_on(1e-2, adamw);
 }
 
 #[test]
