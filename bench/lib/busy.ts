@@ -1,4 +1,4 @@
-import { readFile } from 'node:fs/promises';
+import { readdir, readFile } from 'node:fs/promises';
 
 /** Of a processor: more than this of it at work for others is said. */
 export const QUIET = 0.1;
@@ -9,10 +9,12 @@ const TICKS = 100;
 const SHORTEST = 0.5;
 /** In a line of /proc/stat: user, nice, system; then idle and wait for the disk, which are none of the processor's work. */
 const WORKED = 3;
-/** In /proc/PID/stat, counted after the process's name: time in the program, and in the system for it. */
-const OWN = [11, 12] as const;
+/** In /proc/PID/stat, counted after the process's name: who started it. */
+const PARENT = 1;
+/** In the same: time in the program, in the system for it, and both for the processes that it started and that have ended. */
+const OWN = [11, 12, 13, 14] as const;
 
-/** Seconds that processors have worked: all of them, and for one process. */
+/** Seconds that processors have worked: all of them, and for one process with those that it started. */
 interface Worked {
   readonly at: number;
   readonly all: number;
@@ -38,17 +40,30 @@ export async function watchOthers(pid: number | undefined): Promise<() => Promis
 
 async function worked(pid: number | undefined): Promise<Worked | undefined> {
   try {
-    const [machine, process] = await Promise.all([
-      readFile('/proc/stat', 'utf8'),
-      readFile(`/proc/${pid}/stat`, 'utf8'),
-    ]);
+    const [machine, own] = await Promise.all([readFile('/proc/stat', 'utf8'), ticksOf(pid)]);
     const sum = (ticks: readonly string[]): number => ticks.reduce((total, value) => total + Number(value), 0) / TICKS;
     const [first = ''] = machine.split('\n');
     const all = sum(first.split(/\s+/).slice(1, 1 + WORKED));
-    // The name, in brackets, may hold anything.
-    const fields = process.slice(process.lastIndexOf(')') + 2).split(' ');
-    return { at: performance.now() / 1000, all, own: sum(OWN.map((at) => fields[at] ?? '0')) };
+    return { at: performance.now() / 1000, all, own: sum(own) };
   } catch {
     return undefined;
   }
+}
+
+/** What the counters of a process and of those that it started, and so on, show. */
+async function ticksOf(pid: number | undefined): Promise<readonly string[]> {
+  const numbers = (await readdir('/proc')).filter((name) => /^\d+$/.test(name));
+  const processes = new Map<string, readonly string[]>();
+  for (const number of numbers) {
+    // One that has ended since it was listed has no counters any more.
+    const text = await readFile(`/proc/${number}/stat`, 'utf8').catch(() => '');
+    // The name, in brackets, may hold anything.
+    if (text !== '') processes.set(number, text.slice(text.lastIndexOf(')') + 2).split(' '));
+  }
+  const family = [String(pid)];
+  if (!processes.has(String(pid))) throw new RangeError(`there is no process ${pid}`);
+  for (const member of family) {
+    for (const [number, fields] of processes) if (fields[PARENT] === member) family.push(number);
+  }
+  return family.flatMap((member) => OWN.map((at) => processes.get(member)?.[at] ?? '0'));
 }

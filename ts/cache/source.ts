@@ -4,7 +4,7 @@ export interface CacheSource {
   list(): string[];
   /** A file's length in bytes. */
   size(path: string): number;
-  /** `length` bytes from `offset` on. */
+  /** `length` bytes from `offset` on, which are the caller's until the next read. */
   read(path: string, offset: number, length: number): Uint8Array;
 }
 
@@ -32,6 +32,6 @@ export interface HostFiles {
   /** Length in bytes; -1 when there is no such file. */
   size(path: string): number;
   isFolder(path: string): boolean;
-  /** `length` bytes from `offset` on. */
+  /** `length` bytes from `offset` on, which are the caller's until the next read. */
   read(path: string, offset: number, length: number): Uint8Array;
 }

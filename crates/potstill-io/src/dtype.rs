@@ -1,6 +1,5 @@
 //! Element types of safetensors files.
 
-use half::slice::HalfFloatSliceExt;
 use half::{bf16, f16};
 
 use crate::error::HeaderError;
@@ -109,7 +108,7 @@ impl Dtype {
     }
 }
 
-/// Numbers that are converted at a time, through a buffer that is aligned whatever the bytes are.
+/// Halves that are looked at together.
 const PIECE: usize = 256;
 
 /// Halves as f32.
@@ -121,35 +120,101 @@ fn half_to_f32(dtype: Dtype, bytes: &[u8], out: &mut [f32]) {
         return;
     }
     #[cfg(target_arch = "x86_64")]
-    if std::arch::is_x86_feature_detected!("f16c") {
-        let mut halves = [f16::ZERO; PIECE];
-        for (source, target) in bytes.chunks(2 * PIECE).zip(out.chunks_mut(PIECE)) {
-            for (half, chunk) in halves.iter_mut().zip(source.as_chunks::<2>().0) {
-                *half = f16::from_le_bytes(*chunk);
-            }
-            halves[..target.len()].convert_to_f32_slice(target);
-        }
-        return;
+    if cpu_converts() {
+        // SAFETY: the CPU has just said that it does.
+        return unsafe { f16_to_f32_by_cpu(bytes, out) };
     }
-    for (value, chunk) in out.iter_mut().zip(bytes.as_chunks::<2>().0) {
+    for (source, target) in bytes.chunks(2 * PIECE).zip(out.chunks_mut(PIECE)) {
+        let halves = source.as_chunks::<2>().0;
+        let is_special = |chunk: &[u8; 2]| u16::from_le_bytes(*chunk) & INFINITY == INFINITY;
+        if halves.iter().fold(false, |any, chunk| any | is_special(chunk)) {
+            for (value, chunk) in target.iter_mut().zip(halves) {
+                *value = widen(u16::from_le_bytes(*chunk));
+            }
+        } else {
+            for (value, chunk) in target.iter_mut().zip(halves) {
+                *value = widen_finite(u16::from_le_bytes(*chunk));
+            }
+        }
+    }
+}
+
+#[cfg(target_arch = "x86_64")]
+fn cpu_converts() -> bool {
+    std::arch::is_x86_feature_detected!("avx") && std::arch::is_x86_feature_detected!("f16c")
+}
+
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx,f16c")]
+fn f16_to_f32_by_cpu(bytes: &[u8], out: &mut [f32]) {
+    use std::arch::x86_64::{_mm_loadu_si128, _mm256_cvtph_ps, _mm256_storeu_ps};
+    let ((sources, bytes_left), (targets, left)) = (bytes.as_chunks::<16>(), out.as_chunks_mut::<8>());
+    for (source, target) in sources.iter().zip(targets) {
+        // SAFETY: both have as many bytes as are read and written, and no alignment is asked for.
+        unsafe {
+            let halves = _mm_loadu_si128(source.as_ptr().cast());
+            _mm256_storeu_ps(target.as_mut_ptr(), _mm256_cvtph_ps(halves));
+        }
+    }
+    for (value, chunk) in left.iter_mut().zip(bytes_left.as_chunks::<2>().0) {
         *value = widen(u16::from_le_bytes(*chunk));
     }
 }
 
+/// Values as halves, rounded to nearest even.
+fn f32_to_f16(values: &[f32], bytes: &mut [u8]) {
+    #[cfg(target_arch = "x86_64")]
+    if cpu_converts() {
+        // SAFETY: the CPU has just said that it does.
+        return unsafe { f32_to_f16_by_cpu(values, bytes) };
+    }
+    for (chunk, value) in bytes.as_chunks_mut::<2>().0.iter_mut().zip(values) {
+        *chunk = f16::from_f32(*value).to_le_bytes();
+    }
+}
+
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx,f16c")]
+fn f32_to_f16_by_cpu(values: &[f32], bytes: &mut [u8]) {
+    use std::arch::x86_64::{_MM_FROUND_TO_NEAREST_INT, _mm_storeu_si128, _mm256_cvtps_ph, _mm256_loadu_ps};
+    let ((sources, left), (targets, bytes_left)) = (values.as_chunks::<8>(), bytes.as_chunks_mut::<16>());
+    for (source, target) in sources.iter().zip(targets) {
+        // SAFETY: both have as many bytes as are read and written, and no alignment is asked for.
+        unsafe {
+            let halves = _mm256_cvtps_ph::<_MM_FROUND_TO_NEAREST_INT>(_mm256_loadu_ps(source.as_ptr()));
+            _mm_storeu_si128(target.as_mut_ptr().cast(), halves);
+        }
+    }
+    for (chunk, value) in bytes_left.as_chunks_mut::<2>().0.iter_mut().zip(left) {
+        *chunk = f16::from_f32(*value).to_le_bytes();
+    }
+}
+
+/// Bits of an f16 that are infinity, and that every NaN has.
+const INFINITY: u16 = 0x7c00;
+
 /// The value of the bits of an f16, without branches, so that loops become SIMD where no instruction converts (WASM).
 #[inline(always)]
 fn widen(bits: u16) -> f32 {
+    let (magnitude, sign) = (u32::from(bits & 0x7fff), u32::from(bits & 0x8000) << 16);
+    // The CPU's instructions make every NaN a quiet one.
+    let quiet = if magnitude > INFINITY.into() { 1 << 22 } else { 0 };
+    let special = f32::from_bits(sign | 0x7f80_0000 | magnitude << 13 | quiet);
+    if magnitude >= INFINITY.into() {
+        special
+    } else {
+        widen_finite(bits)
+    }
+}
+
+/// [`widen`] of what is neither an infinity nor NaN.
+#[inline(always)]
+fn widen_finite(bits: u16) -> f32 {
     /// Between the exponents' biases: 2^(127 − 15).
     const REBIAS: f32 = f32::from_bits((127 + 112) << 23);
-    const INFINITY: u32 = 0x7c00;
-    let magnitude = u32::from(bits & 0x7fff);
-    let sign = u32::from(bits & 0x8000) << 16;
+    let (magnitude, sign) = (u32::from(bits & 0x7fff), u32::from(bits & 0x8000) << 16);
     // Exact: the product of subnormal numbers, too, is a normal one.
-    let finite = (f32::from_bits(magnitude << 13) * REBIAS).to_bits();
-    // The CPU's instructions make every NaN a quiet one.
-    let quiet = if magnitude > INFINITY { 1 << 22 } else { 0 };
-    let special = 0x7f80_0000 | magnitude << 13 | quiet;
-    f32::from_bits(sign | if magnitude >= INFINITY { special } else { finite })
+    f32::from_bits(sign | (f32::from_bits(magnitude << 13) * REBIAS).to_bits())
 }
 
 /// Values as little-endian bytes of `dtype`, rounded to nearest even, into a buffer of their size.
@@ -175,15 +240,7 @@ pub fn f32_to_bytes_into(values: &[f32], dtype: Dtype, bytes: &mut [u8]) -> Resu
                 *chunk = f64::from(*value).to_le_bytes();
             }
         }
-        Dtype::F16 => {
-            let mut halves = [f16::ZERO; PIECE];
-            for (source, target) in values.chunks(PIECE).zip(bytes.chunks_mut(2 * PIECE)) {
-                halves[..source.len()].convert_from_f32_slice(source);
-                for (chunk, half) in target.as_chunks_mut::<2>().0.iter_mut().zip(&halves) {
-                    *chunk = half.to_le_bytes();
-                }
-            }
-        }
+        Dtype::F16 => f32_to_f16(values, bytes),
         Dtype::Bf16 => {
             for (chunk, value) in bytes.as_chunks_mut::<2>().0.iter_mut().zip(values) {
                 *chunk = bf16::from_f32(*value).to_le_bytes();
@@ -235,8 +292,33 @@ mod tests {
         for bits in 0..=u16::MAX {
             let (own, other) = (widen(bits), f16::from_bits(bits).to_f32());
             assert_eq!(own.to_bits(), other.to_bits(), "{bits:#06x}");
-            let converted = Dtype::F16.to_f32(&bits.to_le_bytes()).unwrap();
-            assert_eq!(converted[0].to_bits(), other.to_bits(), "{bits:#06x}");
+            // Enough for the instructions that convert many, and some more.
+            let converted = Dtype::F16.to_f32(&bits.to_le_bytes().repeat(9)).unwrap();
+            assert!(
+                converted.iter().all(|value| value.to_bits() == other.to_bits()),
+                "{bits:#06x}"
+            );
+            let is_special = bits & INFINITY == INFINITY;
+            assert!(
+                is_special || widen_finite(bits).to_bits() == other.to_bits(),
+                "{bits:#06x}"
+            );
+            let back = f32_to_bytes(&converted, Dtype::F16).unwrap();
+            assert!(other.is_nan() || back == bits.to_le_bytes().repeat(9), "{bits:#06x}");
+        }
+    }
+
+    #[test]
+    fn halves_are_rounded_to_nearest_even() {
+        for (value, bits) in [
+            (1.0 + 1.0 / 2048.0, 0x3c00u16),
+            (1.0 + 3.0 / 2048.0, 0x3c02),
+            (65_520.0, 0x7c00),
+        ] {
+            assert_eq!(
+                f32_to_bytes(&[value; 9], Dtype::F16).unwrap(),
+                bits.to_le_bytes().repeat(9)
+            );
         }
     }
 

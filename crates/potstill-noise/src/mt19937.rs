@@ -67,25 +67,18 @@ impl Mt19937 {
         }
     }
 
-    /// Makes the next 624 words. Written as three loops without overlap between what is read and written, so that each
-    /// becomes SIMD.
+    /// Makes the next 624 words, each of old ones behind it and one that is old or new. What a vector of words needs is read before
+    /// it is written, so that each loop becomes SIMD.
     #[inline(always)]
     fn twist(&mut self) {
-        let old = self.state;
-        let new = &mut self.state;
+        let state = &mut self.state;
         for i in 0..LAG {
-            new[i] = old[i + M] ^ mix(old[i], old[i + 1]);
+            state[i] = state[i + M] ^ mix(state[i], state[i + 1]);
         }
-        let (first, rest) = new.split_at_mut(LAG);
-        let (second, third) = rest.split_at_mut(LAG);
-        for (i, word) in second.iter_mut().enumerate() {
-            *word = first[i] ^ mix(old[LAG + i], old[LAG + i + 1]);
+        for i in LAG..N - 1 {
+            state[i] = state[i - LAG] ^ mix(state[i], state[i + 1]);
         }
-        let last = third.len() - 1;
-        for (i, word) in third[..last].iter_mut().enumerate() {
-            *word = second[i] ^ mix(old[2 * LAG + i], old[2 * LAG + i + 1]);
-        }
-        third[last] = second[last] ^ mix(old[N - 1], first[0]);
+        state[N - 1] = state[M - 1] ^ mix(state[N - 1], state[0]);
         self.next = 0;
     }
 }

@@ -61,20 +61,21 @@ pub(crate) fn problems(name: &FilesName, header: &Header) -> Vec<Problem> {
         }
     }
     for tensor in header.tensors() {
-        let Some(expected) = expected(&tensor.name, name) else {
-            found.push(Problem::Extra {
-                name: tensor.name.clone(),
-                found: describe(tensor),
-            });
+        if fits(tensor, name) {
             continue;
-        };
-        if !fits(tensor, name) {
-            found.push(Problem::Shape {
-                name: tensor.name.clone(),
-                expected,
-                found: describe(tensor),
-            });
         }
+        let (tensor, description) = (tensor.name.clone(), describe(tensor));
+        found.push(match expected(&tensor, name) {
+            Some(expected) => Problem::Shape {
+                name: tensor,
+                expected,
+                found: description,
+            },
+            None => Problem::Extra {
+                name: tensor,
+                found: description,
+            },
+        });
     }
     found
 }

@@ -6,6 +6,8 @@ use std::str::FromStr;
 use sha1::Sha1;
 use sha2::{Digest, Sha256};
 
+use crate::digest::hex_digits;
+
 /// Largest side of a picture that is read, in pixels: beyond any model's, and small enough to hold a file in memory.
 pub(crate) const MAX_SIDE: u32 = 8192;
 /// Pixels for each value of a latent.
@@ -65,7 +67,12 @@ const CHANNELS: usize = 4;
 
 impl fmt::Display for FilesName {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.sha1.iter().try_for_each(|byte| write!(f, "{byte:02x}"))?;
+        let mut hex = [0; 40];
+        for (pair, byte) in hex.as_chunks_mut::<2>().0.iter_mut().zip(self.sha1) {
+            *pair = hex_digits(byte);
+        }
+        // Cannot fail: hex digits are ASCII.
+        f.write_str(std::str::from_utf8(&hex).unwrap_or_default())?;
         write!(f, "_{}x{}", self.width, self.height)
     }
 }

@@ -8,6 +8,8 @@ use potstill_noise::{
     TorchGenerator,
 };
 
+use crate::canonical::same_bytes;
+
 /// A generator whose noise is recognised.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum NoiseSource {
@@ -71,7 +73,6 @@ impl NoiseOrigin {
         if bytes.is_empty() || !dtype.is_float() {
             return None;
         }
-        let mut noise = Vec::new();
         for bf16 in [false, true] {
             let mut torch = TorchGenerator::new(seed);
             let exactly = Exactly { bytes, dtype, bf16 };
@@ -84,14 +85,7 @@ impl NoiseOrigin {
                 let source = NoiseSource::Philox;
                 return Some(Self { source, bf16 });
             }
-            if noise.is_empty() {
-                noise = dtype.to_f32(bytes).ok()?;
-            }
-            let stored = Stored {
-                noise: &noise,
-                dtype,
-                bf16,
-            };
+            let stored = Stored { bytes, dtype, bf16 };
             if let Some(source) = stored.torch_default(seed).or_else(|| stored.torch_cuda(seed)) {
                 return Some(Self { source, bf16 });
             }
@@ -139,7 +133,7 @@ impl Exactly<'_> {
             let _ = f32_to_bytes_into(made, Dtype::Bf16, halves).and_then(|()| Dtype::Bf16.to_f32_into(halves, made));
         }
         let _ = f32_to_bytes_into(made, self.dtype, rounded);
-        if stored == rounded {
+        if same_bytes(stored, rounded) {
             return true;
         }
         // A zero may have lost its sign.
@@ -148,23 +142,36 @@ impl Exactly<'_> {
     }
 }
 
-/// Noise as it lies in a file, and how it is supposed to have come there.
+/// Noise as it lies in a file, of a generator whose values are known nearly.
 struct Stored<'a> {
-    noise: &'a [f32],
+    bytes: &'a [u8],
     dtype: Dtype,
     bf16: bool,
 }
 
 impl Stored<'_> {
+    /// How many values there are.
+    fn count(&self) -> usize {
+        self.bytes.len() / self.dtype.size()
+    }
+
+    /// The first values.
+    fn first(&self, count: usize) -> Vec<f32> {
+        // Cannot fail: the dtype is a float's, and there are as many.
+        self.dtype
+            .to_f32(&self.bytes[..count * self.dtype.size()])
+            .unwrap_or_default()
+    }
+
     fn torch_default(&self, seed: u64) -> Option<NoiseSource> {
         let made_alike = |length: usize| {
             let mut made = vec![0.0; length];
             TorchGenerator::new(seed).randn_libm_class(&mut made);
-            self.is_near(&self.noise[..length], &made, TORCH_CLASS_TOLERANCE)
+            self.is_near(&self.first(length), &made, TORCH_CLASS_TOLERANCE)
         };
         // A prefix of a tensor is drawn as the tensor is, up to its tail.
-        let is_long = self.noise.len() >= PREFIX + TAIL;
-        let found = (!is_long || made_alike(PREFIX)) && made_alike(self.noise.len());
+        let is_long = self.count() >= PREFIX + TAIL;
+        let found = (!is_long || made_alike(PREFIX)) && made_alike(self.count());
         found.then_some(NoiseSource::TorchDefault)
     }
 
@@ -172,14 +179,16 @@ impl Stored<'_> {
         let near = |stored: &[f32], made: &[f32]| self.is_near(stored, made, TORCH_CUDA_TOLERANCE);
         // Every thread's first value: what a GPU with threads enough draws.
         let widest = TorchCudaNormals::new(seed, u32::MAX / TORCH_CUDA_BLOCK * TORCH_CUDA_BLOCK);
-        let prefix = PREFIX.min(self.noise.len());
-        let mut made = vec![0.0; self.noise.len()];
-        widest.fill_from(0, &mut made[..prefix]);
-        if !near(&self.noise[..prefix], &made[..prefix]) {
+        let prefix = PREFIX.min(self.count());
+        let mut made = vec![0.0; prefix];
+        widest.fill_from(0, &mut made);
+        if !near(&self.first(prefix), &made) {
             return None;
         }
+        let noise = self.first(self.count());
+        made.resize(noise.len(), 0.0);
         widest.fill_from(prefix as u64, &mut made[prefix..]);
-        let differs = (0..made.len()).find(|&i| !near(&self.noise[i..=i], &made[i..=i]));
+        let differs = (0..made.len()).find(|&i| !near(&noise[i..=i], &made[i..=i]));
         let Some(first) = differs else {
             return Some(NoiseSource::TorchCuda(None));
         };
@@ -189,7 +198,7 @@ impl Stored<'_> {
             return None;
         }
         TorchCudaNormals::new(seed, threads).fill_from(0, &mut made);
-        near(self.noise, &made).then_some(NoiseSource::TorchCuda(Some(threads)))
+        near(&noise, &made).then_some(NoiseSource::TorchCuda(Some(threads)))
     }
 
     /// Within the tolerance of a generator and what rounding adds to it.

@@ -12,6 +12,7 @@ use super::measure::{Moments, Products};
 use super::plausibility::{self, Row};
 use super::report::{ComponentReport, Findings, Kind, Level, NoiseShare, Place, Provenance, Report, TeacherStatistics};
 use super::{FilesImages, VerifyOptions, kinds, map};
+use crate::canonical::same_bytes;
 use crate::component::TEMPORARY_PREFIX;
 use crate::digest::Digest32;
 use crate::files::{
@@ -57,7 +58,7 @@ struct Facts {
     /// What torch draws first with the seed.
     first_word: u32,
     timestep: i64,
-    /// Of noise that no known generator made: its digest.
+    /// Of noise that no known generator made: its digest, where another teacher has other noise for the entry.
     noise: Option<Digest32>,
     noise_dtype: Dtype,
     /// Which of the texts of this entry, in the order of the teachers: equal ones are one.
@@ -186,14 +187,23 @@ pub(super) fn verify<S: Source + ?Sized>(
 ) -> Report {
     let folders: Vec<Folder<'_>> = folders.iter().map(|(path, entries)| Folder { path, entries }).collect();
     // The teachers' files of an entry together, so that their texts are compared while they are at hand.
-    let mut groups: BTreeMap<&FilesName, Vec<(usize, usize, u64)>> = BTreeMap::new();
+    let mut groups: BTreeMap<&FilesName, Vec<(usize, usize)>> = BTreeMap::new();
     for (f, folder) in folders.iter().enumerate() {
         for (e, name) in folder.entries.iter().enumerate() {
-            let bytes = source.size(&files_path(folder.path, name)).unwrap_or(0);
-            groups.entry(name).or_default().push((f, e, bytes));
+            groups.entry(name).or_default().push((f, e));
         }
     }
-    let groups: Vec<Vec<(usize, usize, u64)>> = groups.into_values().collect();
+    let groups: Vec<Vec<(usize, usize)>> = groups.into_values().collect();
+    let groups: Vec<Vec<(usize, usize, u64)>> = map(&groups, |group| {
+        let size = |folder: usize, entry: usize| {
+            let Folder { path, entries } = &folders[folder];
+            source.size(&files_path(path, &entries[entry])).unwrap_or(0)
+        };
+        group
+            .iter()
+            .map(|&(folder, entry)| (folder, entry, size(folder, entry)))
+            .collect()
+    });
     let total: u64 = groups.iter().flatten().map(|job| job.2).sum();
     let done = std::sync::atomic::AtomicU64::new(0);
     let images = options.images.map(|images| Images::of(images, &folders));
@@ -214,7 +224,9 @@ pub(super) fn verify<S: Source + ?Sized>(
             }
             (folder, looked)
         };
-        group.iter().map(look_at).collect::<Vec<_>>()
+        let mut looked: Vec<(usize, Looked)> = group.iter().map(look_at).collect();
+        texts.name_noise(looked.iter_mut().filter_map(|(_, looked)| looked.facts.as_mut()));
+        looked
     });
 
     let mut findings: Vec<Findings> = folders.iter().map(|_| Findings::default()).collect();
@@ -326,6 +338,7 @@ fn look<S: Source + ?Sized>(
             bytes = loaded.bytes.len() as u64;
             let facts = look_inside(&loaded, folder, entry, level, images, &mut at);
             facts.map(|facts| Facts {
+                noise: texts.digest_of_noise(&loaded, &facts),
                 text: texts.class_of(loaded),
                 ..facts
             })
@@ -412,7 +425,7 @@ fn look_inside(
         seed,
         first_word: Mt19937::new(seed).next_u32(),
         timestep,
-        noise: origin.is_none().then(|| hash(&[noise_bytes])),
+        noise: None,
         noise_dtype: noise_info.dtype,
         text: 0,
         form: format!("{PREDICTION} {prediction}, {NOISE} {noise}, {HIDDEN_STATES} {states}, {POOLED} {pooled}"),
@@ -464,7 +477,11 @@ struct Texts {
 impl Texts {
     /// The number of a file's text.
     fn class_of(&mut self, loaded: Loaded) -> usize {
-        if let Some(class) = self.kept.iter().position(|kept| text_of(kept) == text_of(&loaded)) {
+        let same = |kept: &Loaded| {
+            let pairs = text_of(kept).into_iter().zip(text_of(&loaded));
+            pairs.into_iter().all(|(kept, own)| same_bytes(kept, own))
+        };
+        if let Some(class) = self.kept.iter().position(same) {
             return class;
         }
         if self.kept.len() < KEPT_TEXTS {
@@ -479,6 +496,35 @@ impl Texts {
         });
         KEPT_TEXTS + class
     }
+}
+
+/// Noise that no known generator made. Most often all teachers have the same, and comparing it is far quicker than hashing it.
+impl Texts {
+    /// The digest of a file's noise, unless it is that of the first file.
+    fn digest_of_noise(&self, loaded: &Loaded, facts: &Facts) -> Option<Digest32> {
+        let (first, own) = (noise_of(self.kept.first()?), noise_of(loaded));
+        (facts.origin.is_none() && !same_bytes(first, own)).then(|| hash(&[own]))
+    }
+
+    /// Gives those that have the first file's noise its digest, if others have not.
+    fn name_noise<'a>(&self, facts: impl Iterator<Item = &'a mut Facts>) {
+        let unknown: Vec<&mut Facts> = facts.filter(|facts| facts.origin.is_none()).collect();
+        let Some(first) = self
+            .kept
+            .first()
+            .filter(|_| unknown.iter().any(|facts| facts.noise.is_some()))
+        else {
+            return;
+        };
+        let digest = hash(&[noise_of(first)]);
+        for facts in unknown {
+            facts.noise.get_or_insert(digest);
+        }
+    }
+}
+
+fn noise_of(loaded: &Loaded) -> &[u8] {
+    loaded.tensor(NOISE).map_or(&[], |(_, bytes)| bytes)
 }
 
 /// What a file has of its caption.

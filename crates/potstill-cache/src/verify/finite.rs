@@ -12,8 +12,25 @@ pub(crate) fn first_not_finite(dtype: Dtype, bytes: &[u8]) -> Option<(usize, f32
     Some((at, values[at]))
 }
 
-/// Whether no element has an exponent of ones, which infinities and NaN have. Branch-free, so that it becomes SIMD.
+/// Whether no element has an exponent of ones, which infinities and NaN have.
 fn all_finite(dtype: Dtype, bytes: &[u8]) -> bool {
+    #[cfg(target_arch = "x86_64")]
+    if std::arch::is_x86_feature_detected!("avx2") {
+        // SAFETY: the CPU has just said that it has the feature.
+        return unsafe { all_finite_avx2(dtype, bytes) };
+    }
+    all_finite_portable(dtype, bytes)
+}
+
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx2")]
+fn all_finite_avx2(dtype: Dtype, bytes: &[u8]) -> bool {
+    all_finite_portable(dtype, bytes)
+}
+
+/// Branch-free, so that it becomes SIMD.
+#[inline(always)]
+fn all_finite_portable(dtype: Dtype, bytes: &[u8]) -> bool {
     let halves = |mask: u16| {
         !bytes
             .as_chunks::<2>()

@@ -240,8 +240,11 @@ impl Residual {
 
 /// The value that so many of so many do not reach.
 fn quantile(mut values: Vec<f64>, part: usize, of: usize) -> f64 {
-    values.sort_by(f64::total_cmp);
-    values.get(values.len() * part / of).copied().unwrap_or(0.0)
+    let at = values.len() * part / of;
+    if at >= values.len() {
+        return 0.0;
+    }
+    *values.select_nth_unstable_by(at, f64::total_cmp).1
 }
 
 fn median(values: Vec<f64>) -> f64 {
