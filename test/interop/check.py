@@ -1,6 +1,6 @@
 """Whether what potstill writes is what others read, and the other way round: run by hand, recorded in bench/results.
 
-    venv/bin/pip install -r test/fixtures/requirements.txt
+    venv/bin/pip install -r test/fixtures/requirements.txt accelerate==1.15.0 bitsandbytes==0.50.2
     venv/bin/python test/interop/check.py [MODEL…]   # a few minutes; needs `npm run setup`; writes bench/results/interop.json
 
 Models with all tensors of the published ones (models.py) are written by diffusers, converted by potstill's command line,
@@ -17,6 +17,7 @@ import sys
 import tempfile
 from pathlib import Path
 
+import bitsandbytes
 import diffusers
 import numpy as np
 import safetensors
@@ -27,6 +28,7 @@ from PIL import Image
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
+import quantized
 from models import COMPONENTS, MODELS
 
 ROOT = Path(__file__).parent.parent.parent
@@ -201,6 +203,8 @@ def model(name, work):
         check(f"{name}: and so does from_pretrained", same_components(reference, folder_half, torch_dtype))
     if not options:
         readers(kind, source, reference, work)
+        quantized.in_diffusers(kind, source, work, check, potstill)
+        quantized.in_single_files(kind, file, back, work, keys.keys(), check, potstill, cls)
 
     noise = work / "noise.safetensors"
     potstill("probe", "noise", "--seed", SEED, "--shape", f"4,{HEIGHT // 8},{WIDTH // 8}", "--generator", "philox", "--out", noise)
@@ -220,6 +224,9 @@ def model(name, work):
         loaded.register_to_config(force_zeros_for_empty_prompt=False)
         compare_pictures("sdxl: the empty prompt encoded as the unconditional", file, loaded, noise, sampler)
     if name == "sd15":
+        # diffusers looks for the last norm where transformers had it before 5.6.
+        if not hasattr(loaded.text_encoder, "text_model"):
+            object.__setattr__(loaded.text_encoder, "text_model", loaded.text_encoder)
         compare_pictures("sd15: clip skip 1, guidance rescale 0.7", file, loaded, noise,
                          [*sampler, "--clip-skip", 1, "--guidance-rescale", 0.7], clip_skip=1, guidance_rescale=0.7)
 
@@ -228,7 +235,7 @@ def main():
     """All models, or those that are named; the record of the others stays."""
     recorded = json.loads(RESULT.read_text())["models"] if RESULT.exists() else {}
     commit = subprocess.run(["git", "describe", "--always", "--dirty"], cwd=ROOT, capture_output=True, text=True).stdout.strip()
-    versions = {lib.__name__: lib.__version__ for lib in (torch, diffusers, transformers, safetensors)}
+    versions = {lib.__name__: lib.__version__ for lib in (torch, diffusers, transformers, safetensors, bitsandbytes)}
     for name in sys.argv[1:] or MODELS:
         done.clear()
         with tempfile.TemporaryDirectory(prefix="potstill-interop-") as folder:

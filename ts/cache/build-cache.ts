@@ -13,7 +13,7 @@ import { componentState } from './component.ts';
 import { nativeStore } from './native-store.ts';
 import type { Plan } from './plan/types.ts';
 import { type CachePlans, planCache } from './plan-cache.ts';
-import { encodersOf, teachersOf } from './request.ts';
+import { encodersOf, teachersOf, vaeOf } from './request.ts';
 
 /** What a build may be told. */
 export interface BuildOptions {
@@ -82,10 +82,10 @@ async function missingOf(dir: string, wanted: readonly Plan[]): Promise<Readonly
 function sharedBuilds(
   engine: Engine,
   recipe: ResolvedRecipe,
-  { latents, text, scan }: CachePlans,
+  { latents, text, scan, kind }: CachePlans,
 ): { readonly latents: ComponentBuild; readonly text: ComponentBuild } {
-  const model = encodersOf(recipe);
-  return { latents: latentsBuild(engine, latents, scan, model), text: textBuild(engine, text, model) };
+  const vae = { path: vaeOf(recipe), kind };
+  return { latents: latentsBuild(engine, latents, scan, vae), text: textBuild(engine, text, encodersOf(recipe)) };
 }
 
 /** Nobody but its maker can draw stored noise. */
@@ -106,10 +106,11 @@ async function requireBuildMemory(
   missing: ReadonlySet<Plan>,
 ): Promise<void> {
   const model = encodersOf(recipe);
-  if (missing.has(latents)) await requireModelMemory([{ model, part: 'vae' }], device);
+  if (missing.has(latents)) await requireModelMemory([{ model: recipe.student.vae ?? model, part: 'vae' }], device);
   if (missing.has(text)) await requireModelMemory([{ model, part: 'text' }], device);
   for (const { plan, model: teacher } of teachers) {
-    if (missing.has(plan)) await requireModelMemory([{ model: teacher, part: 'unet' }], device);
+    const dtype = plan.storage;
+    if (missing.has(plan)) await requireModelMemory([{ model: teacher, part: 'unet', dtype }], device);
   }
 }
 

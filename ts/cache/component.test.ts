@@ -31,6 +31,7 @@ function teacher(weights: string, draws = 40): TeacherPlan {
       schedule: { timesteps: 1000, alphasCumprod: '33'.repeat(32) },
       timeIds: true,
       adapters: [],
+      storage: 'f32',
     },
     ['cond'],
     { draws, generator: 'philox', baseSeed: 42, timesteps: [0, 1000] },

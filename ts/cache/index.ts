@@ -27,7 +27,7 @@ export type {
   VerificationReport,
   VerifiedComponent,
 } from './report.ts';
-export { encodersOf } from './request.ts';
+export { encodersOf, vaeOf } from './request.ts';
 export { type SealedComponent, sealCache } from './seal-cache.ts';
 export { type CacheStatistics, cacheStatistics } from './statistics.ts';
 export type { ComponentSummary } from './summary.ts';

@@ -1,5 +1,6 @@
 import type { EncoderOnDisk, InspectedImage, TextOnDisk, UnetOnDisk, VaeOnDisk } from '../native/generated/binding.js';
 import { addon } from '../native/load.ts';
+import type { ModelKind } from '../native/model.ts';
 import { unwrap } from '../native/outcome.ts';
 import type { Size } from './data/view.ts';
 
@@ -15,9 +16,13 @@ export async function inspectUnet(model: string): Promise<UnetOnDisk> {
   return unwrap(await addon().inspectUnet(model));
 }
 
-/** Files and facts of the VAE in a model's folder. */
-export async function inspectVae(model: string): Promise<VaeOnDisk> {
-  return unwrap(await addon().inspectVae(model));
+/**
+ * Files and facts of a VAE: `MODEL/vae`, a VAE's own folder, or a file that holds one.
+ *
+ * @param kind of the model that a file with a VAE alone is for: it decides the scaling factor
+ */
+export async function inspectVae(path: string, kind?: ModelKind): Promise<VaeOnDisk> {
+  return unwrap(await addon().inspectVae(path, kind));
 }
 
 /** Files and facts of the text encoders in a model's folder. */

@@ -3,13 +3,15 @@ import { stat } from 'node:fs/promises';
 import { join } from 'node:path';
 import { aspectSizes } from '../data/aspect.ts';
 import { inputError } from '../errors.ts';
+import { inspectModel } from '../model/inspect.ts';
 import type { WeightedAdapter } from '../native/lora.ts';
+import { componentFolder, type ModelKind } from '../native/model.ts';
 import { type Progress, silentProgress } from '../progress.ts';
 import type { ResolvedRecipe } from '../recipe/index.ts';
 import { canonicalJson, type Json } from './canonical.ts';
 import { isSealed, readPlan } from './component.ts';
 import { type DataScan, type DataSource, type PlannedSample, scanData } from './data/scan.ts';
-import { inspectImage, inspectText, inspectUnet, inspectVae } from './inspect.ts';
+import { inspectImage, inspectText, inspectUnet, inspectVae, type VaeOnDisk } from './inspect.ts';
 import { digestAdapter } from './plan/adapter-digest.ts';
 import { type DigestOptions, digestComponent, digestEncoder } from './plan/model-digest.ts';
 import {
@@ -22,7 +24,7 @@ import {
   type VaeFacts,
 } from './plan/plans.ts';
 import type { LatentsPlan, TeacherPlan, TextPlan } from './plan/types.ts';
-import { encodersOf, fieldsOf, isPredictedOn, teachersOf } from './request.ts';
+import { encodersOf, fieldsOf, isPredictedOn, teachersOf, vaeOf } from './request.ts';
 
 /** One teacher's plan, and where its model and adapters lie. */
 export interface PlannedTeacher {
@@ -35,6 +37,8 @@ export interface PlannedTeacher {
 export interface CachePlans {
   /** The cache's folder. */
   readonly dir: string;
+  /** The student's family. */
+  readonly kind: ModelKind;
   readonly scan: DataScan;
   /** The scan's samples that teachers predict on, as the teachers' plans number them. */
   readonly predicted: readonly PlannedSample[];
@@ -77,7 +81,7 @@ export async function planCache(
   const { dir, dtype } = recipe.cache;
   const student = await inspectUnet(recipe.student.model);
   const scan = await scanData(sourcesOf(recipe, student.sampleSize), inspectImage, { progress, signal });
-  const latents = planLatents(scan, await vaeFacts(recipe, options), dtype);
+  const latents = planLatents(scan, await vaeFacts(recipe, student.kind, options), dtype);
   const text = planText(scan, await textFacts(recipe, options), dtype);
   const predicted = predictedOf(recipe, scan);
   const teachers: PlannedTeacher[] = [];
@@ -99,7 +103,7 @@ export async function planCache(
     const adapters = teacher.lora.map(({ file, scale }) => ({ file, weight: scale }));
     teachers.push({ plan, model: teacher.model, adapters });
   }
-  return { dir, scan, predicted, latents, text, teachers };
+  return { dir, kind: student.kind, scan, predicted, latents, text, teachers };
 }
 
 /** Pictures that are trained on without teachers need no predictions. */
@@ -155,16 +159,18 @@ function ownSize(recipe: ResolvedRecipe, sampleSize: number | undefined, index: 
   });
 }
 
-async function vaeFacts(recipe: ResolvedRecipe, options: DigestOptions): Promise<VaeFacts> {
-  const model = encodersOf(recipe);
-  if (!(await hasPart(model, 'vae'))) {
+async function vaeFacts(recipe: ResolvedRecipe, kind: ModelKind, options: DigestOptions): Promise<VaeFacts> {
+  const { vae } = recipe.student;
+  const isThere = vae === undefined ? await hasPart(encodersOf(recipe), 'vae') : existsSync(vae);
+  if (!isThere) {
     const stored = await readPlan(recipe.cache.dir, 'latents');
     if (stored?.component === 'latents') {
       const { weights, config, scalingFactor, channels, downscale } = stored.vae;
       return { digest: { weights, config }, scalingFactor, channels, downscale };
     }
   }
-  const { files, ...facts } = await inspectVae(model);
+  const { files, ...facts } = await inspectVae(vaeOf(recipe), kind);
+  if (vae !== undefined) await checkNamedVae(recipe, vae, facts);
   return { digest: await digestComponent(files, options), ...facts };
 }
 
@@ -186,7 +192,7 @@ async function readTextFacts(model: string, options: DigestOptions): Promise<Tex
 
 async function unetFacts(
   recipe: ResolvedRecipe,
-  { id, model, lora }: ResolvedRecipe['teachers'][number],
+  { id, model, lora, storage }: ResolvedRecipe['teachers'][number],
   { latents, text }: Pick<CachePlans, 'latents' | 'text'>,
   options: DigestOptions,
 ): Promise<UnetFacts> {
@@ -198,25 +204,29 @@ async function unetFacts(
     if (stored !== undefined) {
       options.progress?.log(`${model} is not there: teacher ${id} is taken from its cache`);
       const { unet, prediction, schedule } = stored;
-      return { digest: unet, prediction, schedule, timeIds: stored.timeIds !== undefined, adapters };
+      return { digest: unet, prediction, schedule, timeIds: stored.timeIds !== undefined, adapters, storage };
     }
   }
   const facts = await inspectUnet(model);
   // A single file's encoders are its own copy of what nearly all models share; the student's make the text.
   const folder = await isFolder(model);
-  // Encoders that a recipe names are for every teacher, whatever came with it.
+  // Encoders and a VAE that a recipe names are for every teacher, whatever came with it.
   const areShared = recipe.student.encoders !== undefined;
   // The digest of a single file is that of everything in it: its parts can be compared by what they are like alone.
   const byLikeness = areShared || !folder || (await isFile(encodersOf(recipe)));
   const compared = { id, model, byLikeness };
   if (folder && !areShared && (await hasPart(model, 'text_encoder'))) await checkEncoders(compared, text, options);
-  if (model !== recipe.student.model) await checkVae(compared, latents, options);
+  const isNamed = recipe.student.vae !== undefined;
+  if (isNamed || model !== recipe.student.model) {
+    await checkVae({ ...compared, byLikeness: byLikeness || isNamed }, latents, options);
+  }
   return {
     digest: await digestComponent(facts.files, options),
     prediction: facts.prediction,
     schedule: { timesteps: facts.timesteps, alphasCumprod: facts.alphasCumprod },
     timeIds: facts.kind === 'sdxl',
     adapters,
+    storage,
   };
 }
 
@@ -246,26 +256,52 @@ interface ComparedTeacher {
   readonly byLikeness: boolean;
 }
 
+/** A VAE may be another than the model's own; what its latents are must be the same. */
+async function checkNamedVae(recipe: ResolvedRecipe, vae: string, named: Omit<VaeOnDisk, 'files'>): Promise<void> {
+  const own = await ownVae(encodersOf(recipe));
+  if (own === undefined || isAlike(own, named)) return;
+  throw inputError('ERR_STUDENT_VAE', "this VAE's latents mean something else to the student", {
+    where: vae,
+    remedy: `The model's own has ${describeVae(own)}, this one ${describeVae(named)}: name a VAE of the student's family.`,
+  });
+}
+
+/** A model's VAE; none where it has none, as the file of a UNet alone. */
+async function ownVae(model: string): Promise<VaeOnDisk | undefined> {
+  const isThere = (await isFile(model))
+    ? (await inspectModel(model)).components.some(({ component }) => component === 'vae')
+    : await hasPart(model, 'vae');
+  return isThere ? inspectVae(componentFolder({ folder: model }, 'vae')) : undefined;
+}
+
+function describeVae({ channels, downscale, scalingFactor }: Omit<VaeOnDisk, 'files'>): string {
+  return `${channels} channels, ${downscale} pixels to a latent, scaling factor ${scalingFactor}`;
+}
+
+function isAlike(a: Omit<VaeOnDisk, 'files'>, b: Omit<VaeOnDisk, 'files'>): boolean {
+  return a.scalingFactor === b.scalingFactor && a.channels === b.channels && a.downscale === b.downscale;
+}
+
 /** A teacher predicts on the latents of the student's VAE, so its own must be the same. */
 async function checkVae(
   { id, model, byLikeness }: ComparedTeacher,
   { vae }: LatentsPlan,
   options: DigestOptions,
 ): Promise<void> {
-  if (!(await hasPart(model, 'vae'))) return;
-  const { files, scalingFactor, channels, downscale } = await inspectVae(model);
-  const isAlike = scalingFactor === vae.scalingFactor && channels === vae.channels && downscale === vae.downscale;
-  if (isAlike && byLikeness) return;
-  const { weights } = await digestComponent(files, options);
+  const own = await ownVae(model);
+  if (own === undefined) return;
+  const alike = isAlike(own, vae);
+  if (alike && byLikeness) return;
+  const { weights } = await digestComponent(own.files, options);
   const isSame = canonicalJson(Object.values(weights)) === canonicalJson(Object.values(vae.weights));
-  if (isAlike && isSame) return;
+  if (alike && isSame) return;
   throw inputError(
     'ERR_TEACHER_VAE',
     `teacher ${id} has another VAE than the student: its latents mean something else`,
     {
       where: join(model, 'vae'),
       remedy:
-        "Use a teacher with the student's VAE; if it is the same one in another dtype, take vae out of the teacher's folder.",
+        "Use a teacher with the student's VAE; if it is the same one in another dtype, name the one to take as student.vae.",
     },
   );
 }

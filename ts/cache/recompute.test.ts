@@ -110,6 +110,25 @@ describe('verifyCache with recomputation', () => {
     expect(recomputation.components.find((found) => found.component === component)?.wrong).toBe(count);
   });
 
+  it.each(['nf4', 'int8', 'fp8', 'bf16'])('holds a teacher in %s, as its plan says', async (storage) => {
+    const teachers = JSON.stringify([{ id: 'first', model: at('first'), storage }]);
+    await buildCache(await project.recipe(`teachers=${teachers}`, `cache.dir=${at(storage)}`), { engine });
+    const { report, recomputation } = await recomputeAll(at(storage), [at('base'), at('first')]);
+    expect(report.verdict).toBe('ok');
+    const computed = recomputation.components.map(({ component, compared, wrong }) => [component, compared > 0, wrong]);
+    const isExact = storage !== 'bf16';
+    expect(computed).toEqual([
+      ['latents', true, 0],
+      ['text', true, 0],
+      ...(isExact ? [['teachers/first', true, 0]] : []),
+    ]);
+    expect(recomputation.omitted.map(({ reason }) => reason)).toEqual(
+      isExact ? [] : [expect.stringContaining('held in bf16, whose roundings differ')],
+    );
+    const shard = (cache: string): Buffer => readFileSync(join(at(cache), 'teachers/first/shard-00000.safetensors'));
+    expect(shard(storage).equals(shard('cache'))).toBe(false);
+  });
+
   it("finds another teacher's prediction", async () => {
     const other = viewSafetensors(readFileSync(at('cache/teachers/second/shard-00000.safetensors'))).get('cond');
     const cache = await tamper('teachers/first', (shard) => {

@@ -1,4 +1,5 @@
 import { type MethodOptions, methodOf } from '../methods/index.ts';
+import { componentFolder, vaePath } from '../native/model.ts';
 import type { ResolvedRecipe } from '../recipe/index.ts';
 import { methodParts } from '../recipe/parts.ts';
 import type { PredictionField } from './plan/types.ts';
@@ -25,9 +26,15 @@ export function fieldsOf(recipe: ResolvedRecipe): readonly PredictionField[] {
   return (['cond', 'uncond'] as const).filter((field) => wanted.has(field));
 }
 
-/** The model whose text encoders and VAE make a recipe's text and latents. */
+/** The model whose text encoders make a recipe's text, and whose VAE its latents unless another is named. */
 export function encodersOf({ student }: ResolvedRecipe): string {
   return student.encoders ?? student.model;
+}
+
+/** Where the VAE lies that makes a recipe's latents and pictures: the one that is named, else that of {@link encodersOf}. */
+export function vaeOf(recipe: ResolvedRecipe): string {
+  const { vae } = recipe.student;
+  return vae === undefined ? componentFolder({ folder: encodersOf(recipe) }, 'vae') : vaePath(vae);
 }
 
 /** The predictions that one of a recipe's methods reads. */

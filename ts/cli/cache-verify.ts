@@ -33,7 +33,7 @@ export function configureVerify(command: Command, context: Context): void {
         .default('auto'),
     )
     .option('--recompute <n>', 'computes n entries of every component again, drawn at random', parseCount)
-    .option('--model <path>', 'a model that the cache was made with; may be repeated', collect, [])
+    .option('--model <path>', 'a model that the cache was made with, or a VAE alone; may be repeated', collect, [])
     .addOption(verifyDeviceOption())
     .option('--nonce <text>', 'draws the entries that another verification drew; its report shows the nonce')
     .option(

@@ -3,6 +3,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, expect, test } from 'vitest';
 import { potstill } from '../../test/support/command-line.ts';
+import { decodeSafetensors, encodeSafetensors } from '../../test/support/safetensors.ts';
 import { writeTinyModel } from '../../test/support/tiny-model.ts';
 import type { CheckpointReport } from '../model/report.ts';
 import { loadEngine, noise, Tensor, writeTensors } from '../native/index.ts';
@@ -165,4 +166,31 @@ test('quantized weights are not trained', async () => {
   });
   const { code, err } = await potstill(...unet, '--backward');
   expect([code, err]).toEqual([2, expect.stringContaining('is quantized and cannot be trained')]);
+});
+
+test('an adapter is trained beside quantized weights, and not laid into them', async () => {
+  const layer = 'mid_block_attentions_0_transformer_blocks_0_ff_net_0_proj';
+  const values = (count: number): Float32Array => Float32Array.from({ length: count }, (_, i) => ((i % 7) - 3) / 10);
+  const adapter = new Map([
+    [`lora_unet_${layer}.lora_up.weight`, { shape: [512, 2], values: values(1024) }],
+    [`lora_unet_${layer}.lora_down.weight`, { shape: [2, 64], values: values(128) }],
+  ]);
+  await writeFile(at('adapter.safetensors'), encodeSafetensors(adapter));
+  const lora = ['--lora', at('adapter.safetensors')];
+  const unet = ['probe', 'unet', '--model', at('nf4'), '--in', at('target.safetensors'), ...lora];
+  const trained = await potstill(...unet, '--backward', '--out', at('lora-grads'));
+  expect(trained.code, trained.err).toBe(0);
+  const gradients = decodeSafetensors(await readFile(at('lora-grads')));
+  const of = [...gradients].filter(([name]) => name.startsWith('grad.'));
+  expect(of).toHaveLength(2);
+  for (const [name, { values: gradient }] of of) expect(Math.hypot(...gradient), name).toBeGreaterThan(0);
+
+  const refused = [2, expect.stringContaining('are quantized and cannot be changed')];
+  const laid = await potstill(...unet, '--out', at('laid'));
+  expect([laid.code, laid.err]).toEqual(refused);
+  const words = ['--prompt', 'a red apple', '--steps', '1', '--size', '64x64', '--out', at('pictures')];
+  const drawn = await potstill('sample', '--model', at('nf4'), ...lora, ...words);
+  expect([drawn.code, drawn.err]).toEqual(refused);
+  const merged = await potstill('model', 'quantize', at('model'), ...lora, '--format', 'nf4', '--out', at('merged'));
+  expect(merged.code, merged.err).toBe(0);
 });

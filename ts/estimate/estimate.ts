@@ -1,6 +1,6 @@
 import { CAPTIONS_PER_BATCH, IMAGES_PER_BATCH, ROWS_PER_BATCH } from '../cache/build/batches.ts';
-import { encodersOf, teachersOf } from '../cache/request.ts';
-import { availableMemory, type MemoryNeed, trainingNeeds, weightBytes } from '../machine/index.ts';
+import { encodersOf, teachersOf, vaeOf } from '../cache/request.ts';
+import { availableMemory, type MemoryNeed, trainingNeeds, unetBytes, weightBytes } from '../machine/index.ts';
 import { addon, type Device, type MemoryQuestion, type PredictedMemory } from '../native/index.ts';
 import { unwrap } from '../native/outcome.ts';
 import type { ResolvedRecipe } from '../recipe/index.ts';
@@ -59,11 +59,11 @@ export async function estimateMemory(
   const encoders = encodersOf(recipe);
   const size = await largestSize(recipe);
   const found: [phase: string, needs: readonly MemoryNeed[]][] = [
-    ['latents', await latentsNeeds(encoders, size)],
+    ['latents', await latentsNeeds(recipe, size)],
     ['text', await textNeeds(encoders)],
   ];
-  for (const { id, model: teacher } of teachersOf(recipe)) {
-    found.push([`teacher ${id}`, await teacherNeeds(teacher, size)]);
+  for (const teacher of teachersOf(recipe)) {
+    found.push([`teacher ${teacher.id}`, await teacherNeeds(teacher, size)]);
   }
   found.push(['training', await trainingPhase(recipe, size)]);
   if (recipe.sampling !== undefined) found.push(['pictures', await picturesNeeds(recipe)]);
@@ -108,9 +108,13 @@ function activations(values: number): MemoryNeed {
   return { what: 'activations', bytes: BYTES * values * (1 + SCRATCH) };
 }
 
-async function latentsNeeds(model: string, { width, height }: Side): Promise<readonly MemoryNeed[]> {
-  const values = unwrap(await addon().predictVaeMemory(model, 'encode', IMAGES_PER_BATCH, height, width));
-  return [{ what: 'VAE', bytes: await weightBytes(model, 'vae') }, activations(values)];
+async function latentsNeeds(recipe: ResolvedRecipe, { width, height }: Side): Promise<readonly MemoryNeed[]> {
+  const values = unwrap(await addon().predictVaeMemory(vaeOf(recipe), 'encode', IMAGES_PER_BATCH, height, width));
+  return [await vaeNeed(recipe), activations(values)];
+}
+
+async function vaeNeed(recipe: ResolvedRecipe): Promise<MemoryNeed> {
+  return { what: 'VAE', bytes: await weightBytes(recipe.student.vae ?? encodersOf(recipe), 'vae') };
 }
 
 /** Captions of a batch are small beside the encoders. */
@@ -121,8 +125,14 @@ async function textNeeds(model: string): Promise<readonly MemoryNeed[]> {
   return [{ what: 'text encoders', bytes: await weightBytes(model, 'text') }, activations(values)];
 }
 
-async function teacherNeeds(model: string, { width, height }: Side): Promise<readonly MemoryNeed[]> {
-  return unetNeeds(model, { batch: ROWS_PER_BATCH, width, height, trained: 'nothing', recompute: false });
+async function teacherNeeds(
+  { model, storage }: Pick<ResolvedRecipe['teachers'][number], 'model' | 'storage'>,
+  { width, height }: Side,
+): Promise<readonly MemoryNeed[]> {
+  const question = { batch: ROWS_PER_BATCH, width, height, trained: 'nothing', recompute: false } as const;
+  const held = await unetBytes(model, storage);
+  const needs = await unetNeeds(model, question);
+  return needs.map((need) => (need.what === 'weights' && storage !== 'f32' ? { ...need, bytes: held } : need));
 }
 
 /** What predicting with a UNet takes, or a step of training it, without the optimizer. */
@@ -170,11 +180,11 @@ async function picturesNeeds(recipe: ResolvedRecipe): Promise<readonly MemoryNee
   const [width, height] = sampling?.size ?? [side, side];
   const rows = sampling?.guidance === 1 ? 1 : 2;
   const unet = await ofUnet(model, { width, height }, { batch: rows, trained: 'nothing', recompute: false });
-  const decoding = unwrap(await addon().predictVaeMemory(encoders, 'decode', 1, height, width));
+  const decoding = unwrap(await addon().predictVaeMemory(vaeOf(recipe), 'decode', 1, height, width));
   const state = (await trainingNeeds(recipe)).filter(({ what }) => what !== 'gradients');
   return [
     ...state,
-    { what: 'VAE', bytes: await weightBytes(encoders, 'vae') },
+    await vaeNeed(recipe),
     { what: 'text encoders', bytes: await weightBytes(encoders, 'text') },
     filters(unet),
     activations(Math.max(unet.activations, decoding)),

@@ -3,7 +3,7 @@ import { join } from 'node:path';
 import { inputError } from '../errors.ts';
 import { inspectModel } from '../model/inspect.ts';
 import type { ComponentReport } from '../model/report.ts';
-import { addon, inspectTensors } from '../native/index.ts';
+import { addon, inspectTensors, type Precision, type QuantFormat } from '../native/index.ts';
 import { unwrap } from '../native/outcome.ts';
 
 /** Parts of a model that are loaded into memory. */
@@ -33,6 +33,16 @@ export async function weightBytes(
   const isFolder = existsSync(join(model, 'unet', 'config.json'));
   const { weights, codes } = await (isFolder ? weightsInFiles(model, part) : weightsOfPart(model, part));
   return BYTES_PER_WEIGHT[dtype] * weights + codes;
+}
+
+/** Bytes of a value in codes, without their scales. */
+const BYTES_PER_CODE = { nf4: 0.5, int8: 1, fp8: 1 } as const;
+
+/** As {@link weightBytes}, of a UNet whose matrices are held in something else than they lie on disk. */
+export async function unetBytes(model: string, storage: Precision | QuantFormat = 'f32'): Promise<number> {
+  if (storage === 'f32' || storage === 'bf16') return weightBytes(model, 'unet', storage);
+  const { weights, matrices } = unwrap(await addon().predictUnetMemory(model, { ...LEAST, trained: 'nothing' }));
+  return BYTES_PER_WEIGHT.f32 * (weights - matrices) + BYTES_PER_CODE[storage] * matrices;
 }
 
 /** A LoRA as a recipe describes it. */
@@ -118,7 +128,7 @@ async function weightsOfPart(path: string, part: LoadedPart): Promise<Sizes> {
 
 async function weightFiles(model: string, part: LoadedPart): Promise<readonly string[]> {
   if (part === 'unet') return unwrap(await addon().inspectUnet(model)).files.weights;
-  if (part === 'vae') return unwrap(await addon().inspectVae(model)).files.weights;
+  if (part === 'vae') return unwrap(await addon().inspectVae(join(model, 'vae'), undefined)).files.weights;
   return unwrap(await addon().inspectText(model)).encoders.flatMap(({ files }) => files.weights);
 }
 

@@ -1,9 +1,9 @@
 import { trainsText } from '../adapter/index.ts';
-import type { Device } from '../native/index.ts';
+import type { Device, Precision, QuantFormat } from '../native/index.ts';
 import type { ResolvedRecipe } from '../recipe/index.ts';
 import { needsPrior, needsTeachers } from '../recipe/parts.ts';
 import { trainedAdapters } from '../recipe/student.ts';
-import { adapterBytes, type LoadedPart, weightBytes } from './model-memory.ts';
+import { adapterBytes, type LoadedPart, unetBytes, weightBytes } from './model-memory.ts';
 import { type MemoryNeed, requireMemory } from './require-memory.ts';
 
 /** What optimizers keep, each part as large as the weights; of Adafactor a row and a column. */
@@ -44,7 +44,7 @@ export async function trainingNeeds(recipe: ResolvedRecipe): Promise<readonly Me
     beside.push({ what: 'text encoders', bytes: await weightBytes(student.encoders ?? model, 'text') });
   }
   for (const teacher of needsTeachers(recipe) ? recipe.teachers : []) {
-    beside.push({ what: `teacher ${teacher.id}`, bytes: await weightBytes(teacher.model, 'unet') });
+    beside.push({ what: `teacher ${teacher.id}`, bytes: await unetBytes(teacher.model, teacher.storage) });
   }
   return [
     { what: 'weights', bytes: weights },
@@ -62,8 +62,8 @@ export interface ModelPart {
   readonly part: LoadedPart;
   /** What it is called in messages, such as `base`; the part's name unless given. */
   readonly what?: string | undefined;
-  /** What its matrices are kept in; f32 unless given. */
-  readonly dtype?: 'f32' | 'bf16' | undefined;
+  /** What its matrices are kept in; f32 unless given. Codes are for a UNet's. */
+  readonly dtype?: Precision | QuantFormat | undefined;
 }
 
 /**
@@ -73,7 +73,9 @@ export interface ModelPart {
  */
 export async function requireModelMemory(parts: readonly ModelPart[], device: Device = 'cpu'): Promise<void> {
   const needs = await Promise.all(
-    parts.map(async ({ model, part, what = part, dtype }) => ({ what, bytes: await weightBytes(model, part, dtype) })),
+    parts.map(async ({ model, part, what = part, dtype }) => {
+      return { what, bytes: await (part === 'unet' ? unetBytes(model, dtype) : weightBytes(model, part)) };
+    }),
   );
   await requireMemory(needs, {
     device,

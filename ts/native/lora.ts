@@ -12,7 +12,7 @@ import { Handle } from './handle.ts';
 import { allocateFor } from './load-handle.ts';
 import { unwrap } from './outcome.ts';
 import type { TextEncoder } from './text-encoder.ts';
-import { Unet } from './unet.ts';
+import { type Precision, type QuantFormat, Unet } from './unet.ts';
 
 /** A LoRA that is to be trained. */
 export interface LoraSettings {
@@ -178,8 +178,9 @@ export async function openAdaptedUnet(
   engine: Engine,
   model: string,
   adapters: readonly WeightedAdapter[],
+  precision: Precision | QuantFormat = 'f32',
 ): Promise<Unet> {
-  const unet = await Unet.open(engine, join(model, 'unet'));
+  const unet = await Unet.open(engine, join(model, 'unet'), precision);
   try {
     for (const adapter of adapters) await applyUnetAdapter(adapter, model, unet);
     return unet;

@@ -145,7 +145,12 @@ describe('an unusable recipe', () => {
       '"base", "train": { "lora": { "rnk": 4 } } }',
       'student.train.lora.rnk: unknown key "rnk". Did you mean "rank"?',
     ],
-    ['what is not built', '"weight": 0.5', '"storage": "nf4"', 'storage "nf4" is not built yet. Use "f32".'],
+    [
+      'adapters on codes',
+      '"weight": 0.5',
+      '"storage": "nf4", "lora": [{ "file": "a.safetensors" }]',
+      'teachers[0].storage: adapters cannot be laid into codes',
+    ],
     ['targets that are none', '"base" }', '"base", "train": { "lora": { "targets": [] } } }', 'targets'],
   ])('%s', (_, good, bad, expected) => {
     expect(RECIPE).toContain(good);

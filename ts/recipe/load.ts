@@ -3,7 +3,6 @@ import { inputError } from '../errors.ts';
 import { MAX_RECIPE_BYTES, parseDocument, type RecipeDocument } from './document.ts';
 import { type PlacedProblem, RecipeError } from './error.ts';
 import { recipeJsonSchema } from './json-schema.ts';
-import { findNotBuilt } from './not-built.ts';
 import { applyOverride, type Override, parseOverride } from './override.ts';
 import { recipeFolder, resolvePaths } from './paths.ts';
 import { explainIssue, formatPath, type Problem } from './problems.ts';
@@ -41,9 +40,7 @@ export function resolveRecipe(document: RecipeDocument, { set = [] }: LoadOption
   const given = overrides.reduce(applyOverride, document.value);
   // zod leaves the offending input out of its issues unless told to report it.
   const parsed = recipeSchema.safeParse(given, { reportInput: true });
-  const problems = parsed.success
-    ? findNotBuilt(parsed.data)
-    : parsed.error.issues.flatMap((issue) => explainIssue(schema, issue));
+  const problems = parsed.success ? [] : parsed.error.issues.flatMap((issue) => explainIssue(schema, issue));
   const [first, ...others] = problems.map((problem) => placeProblem(problem, document, overrides));
   if (first !== undefined) throw new RecipeError([first, ...others]);
   const written = withHeldOutShare(parsed.data as Recipe);

@@ -16,6 +16,7 @@ export function resolvePaths(recipe: Recipe, baseOf: (path: readonly Step[]) => 
       ...(recipe.student.encoders === undefined
         ? {}
         : { encoders: absolute(recipe.student.encoders, 'student', 'encoders') }),
+      ...(recipe.student.vae === undefined ? {} : { vae: absolute(recipe.student.vae, 'student', 'vae') }),
       train: withLoraFiles(recipe.student.train, (file, name) =>
         name === undefined
           ? absolute(file, 'student', 'train', 'lora')

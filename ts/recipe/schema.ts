@@ -74,6 +74,11 @@ const student = z
       .describe(
         "Model whose text encoders and VAE make text and latents, for all teachers alike; the student's own when left out.",
       ),
+    vae: path
+      .optional()
+      .describe(
+        'A VAE that makes latents and pictures in place of that of the encoders or the student: a file, or a folder that has one.',
+      ),
     train: z
       .union([
         z.literal('unet'),
@@ -111,9 +116,11 @@ const teacher = z.strictObject({
     .default([])
     .describe('LoRA files laid over the model, in order.'),
   storage: z
-    .enum(['f32', 'bf16', 'f16', 'int8', 'fp8', 'nf4'])
+    .enum(['f32', 'bf16', 'int8', 'fp8', 'nf4'])
     .default('f32')
-    .describe('How the weights are held in memory.'),
+    .describe(
+      'What the matrices are held in: bf16 is multiplied as such, codes of linear layers are decoded at every use.',
+    ),
 });
 
 const data = z.strictObject({
@@ -473,6 +480,7 @@ interface Conflict {
 function* conflictsOf(recipe: Recipe): Generator<Conflict> {
   yield* methodConflicts(recipe);
   yield* validationConflicts(recipe);
+  yield* storageConflicts(recipe);
   for (const [index, { aspect, size: [width, height] = [] }] of recipe.data.entries()) {
     if (aspect === undefined || width === undefined || height === undefined) continue;
     if (aspectSizes({ width, height }, aspect).length > 0) continue;
@@ -509,6 +517,18 @@ function* textConflicts({ student: { train }, training: { optimizer } }: Recipe)
     } else if (optimizer.id === 'prodigy' && value !== 0 && value !== 1) {
       yield { path, value, message: 'must be 0 or 1: Prodigy finds one step size for all parameters' };
     }
+  }
+}
+
+/** Adapters are laid into weights, and codes are not changed. */
+function* storageConflicts({ teachers }: Recipe): Generator<Conflict> {
+  for (const [index, { storage, lora: adapters }] of teachers.entries()) {
+    if (adapters.length === 0 || storage === 'f32' || storage === 'bf16') continue;
+    yield {
+      path: ['teachers', index, 'storage'],
+      value: storage,
+      message: `adapters cannot be laid into codes: make a model of both (\`potstill model convert --lora\`), or hold it in "bf16"`,
+    };
   }
 }
 

@@ -17,11 +17,11 @@ export async function openTeachers(engine: Engine, teachers: ResolvedRecipe['tea
     for (const handle of taken) handle.dispose();
   };
   try {
-    for (const { id, model, lora } of teachers) {
+    for (const { id, model, lora, storage } of teachers) {
       const { prediction, schedule } = await openModel(engine, model);
       taken.push(schedule);
       const adapters = lora.map(({ file, scale }) => ({ file, weight: scale }));
-      const unet = await openAdaptedUnet(engine, model, adapters);
+      const unet = await openAdaptedUnet(engine, model, adapters, storage);
       taken.push(unet);
       roles.set(id, new AskedRole({ unet, prediction, schedule }));
     }

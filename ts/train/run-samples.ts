@@ -1,5 +1,5 @@
 import { join } from 'node:path';
-import { componentFolder, type Engine } from '../native/index.ts';
+import type { Engine } from '../native/index.ts';
 import type { Progress } from '../progress.ts';
 import type { Recipe } from '../recipe/index.ts';
 import { Painter, type PictureSettings } from '../sampling/index.ts';
@@ -15,8 +15,10 @@ export interface RunSamplesOptions {
   readonly engine: Engine;
   /** Folder of the student's model: its schedule. */
   readonly model: string;
-  /** The model whose text encoders and VAE the pictures are made with. */
+  /** The model whose text encoders the pictures are made with. */
   readonly encoders: string;
+  /** The VAE that they are made with. */
+  readonly vae: string;
   readonly sampling: Sampling;
   /** The run's `samples` folder. */
   readonly folder: string;
@@ -74,9 +76,8 @@ export class RunSamples {
 }
 
 /** With the student's own text encoders where they are trained. */
-function openPainter({ engine, model, encoders, parts }: RunSamplesOptions): Promise<Painter> {
-  const text = parts.student.text ?? encoders;
-  return Painter.open(engine, model, { text, vae: componentFolder({ folder: encoders }, 'vae') });
+function openPainter({ engine, model, encoders, vae, parts }: RunSamplesOptions): Promise<Painter> {
+  return Painter.open(engine, model, { text: parts.student.text ?? encoders, vae });
 }
 
 interface Picture {

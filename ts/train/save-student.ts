@@ -74,6 +74,7 @@ function provenance({ name, seed, student, teachers, method, training, cache }: 
       train: withoutFolders(student.train),
       model: lastPart(student.model),
       encoders: student.encoders && lastPart(student.encoders),
+      vae: student.vae && lastPart(student.vae),
     },
     teachers: teachers.map(({ id, model, weight, lora }) => ({
       ...{ id, model: lastPart(model), weight },

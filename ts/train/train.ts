@@ -1,6 +1,6 @@
 import { mkdir } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
-import { encodersOf, ensureCache } from '../cache/index.ts';
+import { encodersOf, ensureCache, vaeOf } from '../cache/index.ts';
 import { interruptedError } from '../errors.ts';
 import { requireTrainingMemory } from '../machine/index.ts';
 import { effectiveGuidance } from '../methods/regularise.ts';
@@ -124,7 +124,7 @@ async function samplesOf(
 ): Promise<RunSamples | undefined> {
   const { student, sampling } = recipe;
   if (sampling === undefined) return undefined;
-  const models = { model: student.model, encoders: encodersOf(recipe) };
+  const models = { model: student.model, encoders: encodersOf(recipe), vae: vaeOf(recipe) };
   return RunSamples.open({ engine, ...models, sampling, folder, parts, progress, signal });
 }
 

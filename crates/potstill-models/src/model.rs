@@ -10,11 +10,12 @@ use crate::checkpoint::{
     Component, ComponentConfig, Part, not_a_model, open_file, refuse_relatives, tokenizer_files, tokenizer_name,
 };
 use crate::error::{ModelError, Result};
+use crate::nn::Precision;
 use crate::prediction::PredictionKind;
 use crate::prompt::PromptEncoder;
 use crate::schedule::Schedule;
 use crate::unet::{Unet, UnetConfig};
-use crate::vae::{Vae, VaeConfig};
+use crate::vae::Vae;
 
 /// The family of a model, which decides how prompts condition it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -169,17 +170,9 @@ impl Model {
         tokenizer_files(&self.path.join(tokenizer_name(encoder)))
     }
 
-    /// The VAE's architecture.
-    pub fn vae_config(&self) -> Result<VaeConfig> {
-        match self.component(Component::Vae)?.0 {
-            ComponentConfig::Vae(config) => Ok(config),
-            _ => unreachable!("a VAE was asked for"),
-        }
-    }
-
     /// Loads the UNet.
-    pub fn load_unet(&self, device: &Device) -> Result<Unet> {
-        Unet::load(&self.component_path(Component::Unet), device)
+    pub fn load_unet(&self, precision: Precision, device: &Device) -> Result<Unet> {
+        Unet::load_in(&self.component_path(Component::Unet), precision, device)
     }
 
     /// Loads the VAE.

@@ -7,7 +7,9 @@ use std::path::Path;
 
 use common::{fixture, unet_config, values};
 use potstill_engine::{DType, Device};
-use potstill_models::{Component, Model, ModelKind, PredictionKind, TextConfig, TextEncoder, Unet, default_time_ids};
+use potstill_models::{
+    Component, Model, ModelKind, Precision, PredictionKind, TextConfig, TextEncoder, Unet, default_time_ids,
+};
 use serde_json::{Value as Json, json};
 
 fn write_json(path: &Path, value: &Json) {
@@ -145,7 +147,10 @@ fn a_loaded_unet_predicts_what_the_saved_one_did() {
     let unet = Unet::random(unet_config("unet_sd15_tiny"), 1, common::WEIGHTS, &Device::Cpu).unwrap();
     let folder = tempfile::tempdir().unwrap();
     unet.save(&folder.path().join("unet"), DType::F32).unwrap();
-    let loaded = Model::open(folder.path()).unwrap().load_unet(&Device::Cpu).unwrap();
+    let loaded = Model::open(folder.path())
+        .unwrap()
+        .load_unet(Precision::F32, &Device::Cpu)
+        .unwrap();
     let cond = Conditioning {
         encoder_hidden_states: common::randn(1, &[1, 77, 48]),
         text_embeds: None,

@@ -1,5 +1,5 @@
-import { join } from 'node:path';
 import type { Engine } from '../../native/engine.ts';
+import type { ModelKind } from '../../native/model.ts';
 import { scope } from '../../native/scope.ts';
 import { Vae } from '../../native/vae.ts';
 import type { DataScan } from '../data/scan.ts';
@@ -9,14 +9,27 @@ import { IMAGES_PER_BATCH } from './batches.ts';
 import type { ComponentBuild } from './build-component.ts';
 import { runsOf } from './runs.ts';
 
-/** How latents are made: every view's picture through the VAE of `model`. */
-export function latentsBuild(engine: Engine, plan: LatentsPlan, scan: DataScan, model: string): ComponentBuild {
+/** The VAE that latents are made with. */
+export interface VaeSource {
+  /** `MODEL/vae`, a VAE's own folder, or a file that holds one. */
+  readonly path: string;
+  /** Of the model that it is for. */
+  readonly kind: ModelKind;
+}
+
+/** How latents are made: every view's picture through a VAE. */
+export function latentsBuild(
+  engine: Engine,
+  plan: LatentsPlan,
+  scan: DataScan,
+  { path, kind }: VaeSource,
+): ComponentBuild {
   return {
     plan,
     label: 'latents',
     unit: 'images',
     open: async () => {
-      const vae = await Vae.open(engine, join(model, 'vae'));
+      const vae = await Vae.open(engine, path, kind);
       return {
         produce: async (from, to, shard, advance) => {
           for (const run of runsOf({ from, to }, IMAGES_PER_BATCH, (record) => sizeKey(plan, record))) {

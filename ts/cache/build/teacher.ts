@@ -38,7 +38,7 @@ export function teacherBuild(
     open: async () => {
       const reader = await CacheReader.open(engine, { ...shared, teachers: [] });
       const { schedule } = await openModel(engine, model);
-      const unet = await openAdaptedUnet(engine, model, adapters);
+      const unet = await openAdaptedUnet(engine, model, adapters, plan.storage);
       return {
         produce: async (from, to, shard, advance) => {
           for (const run of runsOf({ from, to }, ROWS_PER_BATCH, sizeOf)) {

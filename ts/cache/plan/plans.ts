@@ -44,6 +44,8 @@ export interface UnetFacts {
   readonly timeIds: boolean;
   /** Laid over its weights, in order. */
   readonly adapters: TeacherPlan['adapters'];
+  /** What its matrices are held in. */
+  readonly storage: TeacherPlan['storage'];
 }
 
 /** What a recipe says of draws. */
@@ -112,7 +114,7 @@ export function planTeacher(
     prediction: unet.prediction,
     schedule: unet.schedule,
     adapters: unet.adapters,
-    storage: 'f32',
+    storage: unet.storage,
     fields,
     unconditional: 'empty',
     noise: { generator, baseSeed },

@@ -78,6 +78,9 @@ export interface GivenDraw {
   readonly noise: string;
 }
 
+/** What a teacher's matrices are held in. */
+export type TeacherStorage = 'f32' | 'bf16' | 'nf4' | 'int8' | 'fp8';
+
 /** A teacher: record s·draws + k is its prediction for draw k of `samples[s]`. */
 export interface TeacherPlan extends PlanHead<'teacher'> {
   /** Name of the teacher in the recipe; its folder in the cache. */
@@ -88,8 +91,8 @@ export interface TeacherPlan extends PlanHead<'teacher'> {
   readonly schedule: { readonly timesteps: number; readonly alphasCumprod: string };
   /** Laid over the weights, in order: digest of the file (of a folder, of its files' digests by name) and strength. */
   readonly adapters: readonly { readonly file: string; readonly scale: number }[];
-  /** How the weights are held while they predict. */
-  readonly storage: 'f32';
+  /** What the matrices are held in while they predict. */
+  readonly storage: TeacherStorage;
   readonly fields: readonly PredictionField[];
   /** What `uncond` means: the encoding of the empty caption, or zeros. */
   readonly unconditional: 'empty';

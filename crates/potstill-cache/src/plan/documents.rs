@@ -250,6 +250,28 @@ pub struct Adapter {
 pub enum WeightStorage {
     /// Single precision.
     F32,
+    /// Matrices and kernels in bf16, and multiplied in it.
+    Bf16,
+    /// Matrices of linear layers in bitsandbytes' 4 bits.
+    Nf4,
+    /// In 8 bits with a scale for each row.
+    Int8,
+    /// In eight-bit floats with a scale.
+    Fp8,
+}
+
+impl WeightStorage {
+    /// Its name in a plan.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::F32 => "f32",
+            Self::Bf16 => "bf16",
+            Self::Nf4 => "nf4",
+            Self::Int8 => "int8",
+            Self::Fp8 => "fp8",
+        }
+    }
 }
 
 /// A prediction that is kept.

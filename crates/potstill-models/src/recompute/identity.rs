@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use potstill_cache::{Digest32, ModelDigest, canonical_json, sha256};
 use potstill_io::{IoError, disk};
+use serde_json::{Map, Value as Json};
 use sha2::{Digest, Sha256};
 
 use super::RecomputeError;
@@ -65,10 +66,19 @@ impl<'a> Digests<'a> {
     /// What fixes what a component computes.
     pub(super) fn component(&mut self, model: &Model, component: Component) -> Result<ModelDigest, RecomputeError> {
         let (config, files) = model.component(component)?;
+        self.of_parts(config.json(), &files)
+    }
+
+    /// The same of a configuration and weight files.
+    pub(super) fn of_parts(
+        &mut self,
+        config: &Map<String, Json>,
+        files: &[PathBuf],
+    ) -> Result<ModelDigest, RecomputeError> {
         // Keys that begin with `_` say who saved the file, and with which version: they change nothing.
-        let kept: BTreeMap<_, _> = config.json().iter().filter(|(key, _)| !key.starts_with('_')).collect();
+        let kept: BTreeMap<_, _> = config.iter().filter(|(key, _)| !key.starts_with('_')).collect();
         Ok(ModelDigest {
-            weights: self.by_name(&files)?,
+            weights: self.by_name(files)?,
             config: sha256(&canonical_json(&kept)?),
         })
     }

@@ -22,7 +22,7 @@ pub struct RecomputeRequest {
     pub entries: u64,
     /// What they are drawn by: the verifier's own.
     pub nonce: String,
-    /// The models that the cache is said to be made of: folders or files.
+    /// The models that the cache is said to be made of, or a VAE alone: folders or files.
     pub models: Vec<String>,
     /// The image files; without any, latents are not computed again.
     pub images: Vec<String>,

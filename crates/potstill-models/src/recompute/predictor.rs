@@ -1,20 +1,22 @@
 //! The models that a cache was made of, one of which is loaded at a time.
 
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use candle_core::{Device, Tensor};
 use potstill_cache::{
     Batch, CacheReader, ComponentId, Digest32, EncodedText, EncoderDigest, ModelDigest, PredictionInputs, Predictor,
-    TeacherPlan, ViewOfImage,
+    TeacherPlan, ViewOfImage, WeightStorage,
 };
 use potstill_engine::{Value, no_grad};
+use potstill_io::disk::is_dir;
 
 use super::RecomputeError;
 use super::identity::Digests;
 use super::images::Images;
 use crate::checkpoint::Component;
-use crate::model::Model;
+use crate::model::{Model, ModelKind};
+use crate::nn::Precision;
 use crate::prediction::add_noise;
 use crate::prompt::PromptEncoder;
 use crate::unet::{ForwardOptions, Unet, UnetInputs};
@@ -25,14 +27,54 @@ const SHOWN: usize = 12;
 
 /// Models that were found to have made components of a cache.
 pub(super) struct Models {
-    models: Vec<Model>,
-    /// Which model made a component; a component of another model is not here.
+    makers: Vec<Maker>,
+    /// Which of them made a component; a component of another is not here.
     made_by: BTreeMap<ComponentId, usize>,
     /// Components that cannot be computed again, and why.
     left_out: BTreeMap<ComponentId, String>,
     images: Images,
+    /// What teachers' matrices were held in.
+    held: BTreeMap<ComponentId, Precision>,
     device: Device,
     loaded: Option<(ComponentId, Network)>,
+}
+
+/// What components are made with.
+enum Maker {
+    Model(Box<Model>),
+    /// A VAE that is no part of a model, for one of a family.
+    Vae(PathBuf, ModelKind),
+}
+
+impl Maker {
+    /// A model, or else a VAE alone.
+    fn open(path: &Path, kind: ModelKind) -> Result<Self, RecomputeError> {
+        let error = match Model::open(path) {
+            Ok(model) => return Ok(Self::Model(Box::new(model))),
+            Err(error) => error,
+        };
+        let inside = path.join(Component::Vae.name());
+        let vae = if is_dir(&inside) { inside } else { path.to_path_buf() };
+        match Vae::on_disk(&vae, Some(kind)) {
+            Ok(_) => Ok(Self::Vae(vae, kind)),
+            Err(_) => Err(error.into()),
+        }
+    }
+
+    fn vae(&self, device: &Device) -> crate::Result<Vae> {
+        match self {
+            Self::Model(model) => model.load_vae(device),
+            Self::Vae(path, kind) => Vae::load_for(path, Some(*kind), device),
+        }
+    }
+
+    /// The model, for components that a VAE alone does not make.
+    fn model(&self) -> &Model {
+        match self {
+            Self::Model(model) => model,
+            Self::Vae(..) => unreachable!("a VAE makes latents alone"),
+        }
+    }
 }
 
 /// What is loaded.
@@ -56,22 +98,28 @@ impl Models {
     ) -> Result<Self, RecomputeError> {
         let mut digests = Digests::new(interrupted);
         let mut found = Self {
-            models: Vec::new(),
+            makers: Vec::new(),
             made_by: BTreeMap::new(),
             left_out: left_out(reader)?,
             images: Images::new(images),
+            held: held(reader)?,
             device: device.clone(),
             loaded: None,
         };
+        // SDXL has two text encoders.
+        let kind = match reader.text_plan().encoders.len() {
+            1 => ModelKind::Sd15,
+            _ => ModelKind::Sdxl,
+        };
         for path in paths {
-            let model = Model::open(path)?;
+            let maker = Maker::open(path, kind)?;
             let mut differences = Vec::new();
             let mut made = 0;
             for component in components(reader) {
-                match difference(reader, &model, &component, &mut digests)? {
+                match difference(reader, &maker, &component, &mut digests)? {
                     None => {
                         made += 1;
-                        found.made_by.entry(component).or_insert(found.models.len());
+                        found.made_by.entry(component).or_insert(found.makers.len());
                     }
                     Some(reason) => differences.push(format!("{component} {reason}")),
                 }
@@ -82,24 +130,27 @@ impl Models {
                     reason: differences.join("; "),
                 });
             }
-            found.models.push(model);
+            found.makers.push(maker);
         }
         Ok(found)
     }
 
-    /// The model that made a component: one that [`Predictor::omits`] does not leave out.
-    fn maker(&self, component: &ComponentId) -> &Model {
-        &self.models[self.made_by[component]]
+    /// What made a component: one that [`Predictor::omits`] does not leave out.
+    fn maker(&self, component: &ComponentId) -> &Maker {
+        &self.makers[self.made_by[component]]
     }
 
     fn load(&mut self, component: &ComponentId) -> Result<&Network, RecomputeError> {
         if self.loaded.as_ref().is_none_or(|(loaded, _)| loaded != component) {
             self.loaded = None; // frees its memory first
-            let model = self.maker(component);
+            let maker = self.maker(component);
             let network = match component {
-                ComponentId::Latents => Network::Vae(Box::new(model.load_vae(&self.device)?)),
-                ComponentId::Text => Network::Text(model.load_prompt_encoder(&self.device)?),
-                ComponentId::Teacher(_) => Network::Unet(model.load_unet(&self.device)?),
+                ComponentId::Latents => Network::Vae(Box::new(maker.vae(&self.device)?)),
+                ComponentId::Text => Network::Text(maker.model().load_prompt_encoder(&self.device)?),
+                ComponentId::Teacher(_) => {
+                    let precision = self.held.get(component).copied().unwrap_or_default();
+                    Network::Unet(maker.model().load_unet(precision, &self.device)?)
+                }
             };
             self.loaded = Some((component.clone(), network));
         }
@@ -110,17 +161,32 @@ impl Models {
     }
 }
 
-/// Teachers whose plans name more than a model.
+/// Teachers whose predictions a model alone does not give again.
 fn left_out(reader: &CacheReader) -> Result<BTreeMap<ComponentId, String>, RecomputeError> {
     let mut reasons = BTreeMap::new();
     for id in reader.teachers() {
-        let count = reader.teacher_plan(id)?.adapters.len();
-        if count > 0 {
-            let reason = format!("it was made with {count} adapters, which are not laid on the model here");
-            reasons.insert(ComponentId::Teacher(id.to_owned()), reason);
-        }
+        let plan = reader.teacher_plan(id)?;
+        let count = plan.adapters.len();
+        let reason = if count > 0 {
+            format!("it was made with {count} adapters, which are not laid on the model here")
+        } else if plan.storage == WeightStorage::Bf16 {
+            // A sum in another order is rounded to another bf16 now and then, and layer by layer that adds up.
+            "it was held in bf16, whose roundings differ from batch to batch and from processor to processor".to_owned()
+        } else {
+            continue;
+        };
+        reasons.insert(ComponentId::Teacher(id.to_owned()), reason);
     }
     Ok(reasons)
+}
+
+/// What the plans say of how teachers' weights were held.
+fn held(reader: &CacheReader) -> Result<BTreeMap<ComponentId, Precision>, RecomputeError> {
+    let of = |id: &str| {
+        let precision = Precision::from_name(reader.teacher_plan(id)?.storage.name()).unwrap_or_default();
+        Ok((ComponentId::Teacher(id.to_owned()), precision))
+    };
+    reader.teachers().map(of).collect()
 }
 
 /// The components of a cache.
@@ -135,10 +201,22 @@ fn components(reader: &CacheReader) -> Vec<ComponentId> {
 /// How a model's component differs from the one that a plan names; none when it is the same.
 fn difference(
     reader: &CacheReader,
-    model: &Model,
+    maker: &Maker,
     component: &ComponentId,
     digests: &mut Digests<'_>,
 ) -> Result<Option<String>, RecomputeError> {
+    let model = match maker {
+        Maker::Model(model) => model,
+        Maker::Vae(path, kind) => {
+            if *component != ComponentId::Latents {
+                return Ok(Some("was made with a model, this is a VAE".to_owned()));
+            }
+            let (config, files) = Vae::on_disk(path, Some(*kind))?;
+            let found = digests.of_parts(config.json(), &files)?;
+            let vae = &reader.latents_plan().vae;
+            return Ok(difference_from(Component::Vae, (&vae.weights, vae.config), &found));
+        }
+    };
     match component {
         ComponentId::Latents => {
             let vae = &reader.latents_plan().vae;
@@ -186,14 +264,22 @@ fn difference(
 fn digest_difference(
     model: &Model,
     component: Component,
-    (weights, config): (&BTreeMap<String, Digest32>, Digest32),
+    made: (&BTreeMap<String, Digest32>, Digest32),
     digests: &mut Digests<'_>,
 ) -> Result<Option<String>, RecomputeError> {
     if !model.has(component)? {
         return Ok(Some(format!("was made with a {component}, which the model lacks")));
     }
     let found = digests.component(model, component)?;
-    Ok(match (found.weights == *weights, found.config == config) {
+    Ok(difference_from(component, made, &found))
+}
+
+fn difference_from(
+    component: Component,
+    (weights, config): (&BTreeMap<String, Digest32>, Digest32),
+    found: &ModelDigest,
+) -> Option<String> {
+    match (found.weights == *weights, found.config == config) {
         (true, true) => None,
         (false, _) => Some(files_difference(component.name(), weights, &found.weights)),
         (true, false) => Some(format!(
@@ -201,7 +287,7 @@ fn digest_difference(
             short(config),
             short(found.config)
         )),
-    })
+    }
 }
 
 fn files_difference(what: &str, made: &BTreeMap<String, Digest32>, found: &BTreeMap<String, Digest32>) -> String {
@@ -284,7 +370,7 @@ impl Predictor for Models {
 
     fn prediction(&mut self, teacher: &TeacherPlan, inputs: PredictionInputs) -> Result<Vec<f32>, RecomputeError> {
         let component = ComponentId::Teacher(teacher.id.clone());
-        let model = self.maker(&component);
+        let model = self.maker(&component).model();
         let timestep = [f64::from(inputs.timestep)];
         let levels = model.schedule().alpha_bars(&timestep)?;
         let value = |batch| value(batch, &self.device);

@@ -5,12 +5,12 @@ mod config;
 mod memory;
 mod tiling;
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use candle_core::{DType, Device, Tensor};
 use potstill_engine::{Value, ops};
 
-use crate::checkpoint::{Component, KeyRules, Part, write_params};
+use crate::checkpoint::{Component, ComponentConfig, KeyRules, Part, write_params};
 use crate::error::{ModelError, Result};
 use crate::model::ModelKind;
 use crate::nn::{Conv2d, GroupNorm, Precision, Scope, Source, build, shapes_of};
@@ -189,6 +189,19 @@ impl Vae {
     pub fn load_for(path: &Path, kind: Option<ModelKind>, device: &Device) -> Result<Self> {
         let (config, mut weights) = Part::vae(path, kind)?;
         Self::build(config, &mut weights, device)
+    }
+
+    /// The architecture of a VAE and the weight files that it is loaded from, sorted, for digests; `path` and `kind` as for
+    /// [`Vae::load_for`].
+    pub fn on_disk(path: &Path, kind: Option<ModelKind>) -> Result<(VaeConfig, Vec<PathBuf>)> {
+        match Part::open_as(path, Component::Vae, kind)? {
+            Part {
+                config: ComponentConfig::Vae(config),
+                files,
+                ..
+            } => Ok((config, files)),
+            _ => unreachable!("a VAE was asked for"),
+        }
     }
 
     /// With random weights: a function of the configuration and the seed.

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use napi::Env;
 use napi::bindgen_prelude::Object;
 use napi_derive::napi;
-use potstill_models::{Component, ComponentConfig, Model, ModelKind, SEQUENCE_LENGTH};
+use potstill_models::{Component, ComponentConfig, Model, ModelKind, SEQUENCE_LENGTH, Vae};
 
 use crate::core::{OpError, Result, run_job};
 
@@ -94,17 +94,19 @@ pub fn inspect_unet(env: &Env, folder: String) -> napi::Result<Object<'_>> {
     })
 }
 
-/// The VAE of a model.
+/// A VAE: `MODEL/vae`, a VAE's own folder, or a file that holds one. `kind` is the family of the model that it is for, which
+/// decides the scaling factor of a file that holds a VAE alone.
 #[napi(ts_return_type = "Promise<Outcome<VaeOnDisk>>", catch_unwind)]
-pub fn inspect_vae(env: &Env, folder: String) -> napi::Result<Object<'_>> {
+pub fn inspect_vae(
+    env: &Env,
+    path: String,
+    #[napi(ts_arg_type = "'sd15' | 'sdxl' | undefined")] kind: Option<String>,
+) -> napi::Result<Object<'_>> {
     run_job(env, "model", move || {
-        let model = Model::open(Path::new(&folder))?;
-        let (config, files) = files(&model, Component::Vae)?;
-        let ComponentConfig::Vae(config) = config else {
-            return Err(OpError::bug("a VAE was asked for"));
-        };
+        let kind = kind.as_deref().and_then(ModelKind::from_name);
+        let (config, weights) = Vae::on_disk(Path::new(&path), kind)?;
         Ok(VaeOnDisk {
-            files,
+            files: component_files(config.json(), weights),
             scaling_factor: config.scaling_factor,
             channels: narrow(config.latent_channels)?,
             downscale: narrow(config.downscale())?,
@@ -147,11 +149,15 @@ pub fn inspect_text(env: &Env, folder: String) -> napi::Result<Object<'_>> {
 
 fn files(model: &Model, component: Component) -> Result<(ComponentConfig, ComponentFiles)> {
     let (config, weights) = model.component(component)?;
-    let files = ComponentFiles {
-        config: serde_json::Value::Object(config.json().clone()).to_string(),
-        weights: weights.into_iter().map(text).collect(),
-    };
+    let files = component_files(config.json(), weights);
     Ok((config, files))
+}
+
+fn component_files(config: &serde_json::Map<String, serde_json::Value>, weights: Vec<PathBuf>) -> ComponentFiles {
+    ComponentFiles {
+        config: serde_json::Value::Object(config.clone()).to_string(),
+        weights: weights.into_iter().map(text).collect(),
+    }
 }
 
 fn text(path: PathBuf) -> String {

@@ -7,7 +7,9 @@ use napi::Env;
 use napi::bindgen_prelude::Object;
 use napi_derive::napi;
 use potstill_adapters::choose_layers;
-use potstill_models::{Direction, MemoryRequest, Model, SEQUENCE_LENGTH, Trained, Unet, unet_memory, vae_activations};
+use potstill_models::{
+    Direction, MemoryRequest, Model, SEQUENCE_LENGTH, Trained, Unet, Vae, unet_memory, vae_activations,
+};
 
 use crate::core::{Result, run_job};
 
@@ -36,6 +38,8 @@ pub struct MemoryQuestion {
 pub struct PredictedMemory {
     /// Weights of the UNet.
     pub weights: f64,
+    /// Those of them in matrices of linear layers, which can be kept in codes.
+    pub matrices: f64,
     /// What is trained: the weights, or a LoRA's.
     pub trained: f64,
     /// The most activations that live at once.
@@ -77,10 +81,18 @@ fn of_unet(model: &str, question: &MemoryQuestion) -> Result<PredictedMemory> {
     let memory = unet_memory(config, &request)?;
     Ok(PredictedMemory {
         weights: memory.weights as f64,
+        matrices: matrices(&Unet::shapes(config)?) as f64,
         trained: memory.trained as f64,
         activations: memory.activations as f64,
         activations_and_gradients: memory.activations_and_gradients as f64,
     })
+}
+
+fn matrices(shapes: &[(String, Vec<usize>)]) -> usize {
+    let of_layers = shapes
+        .iter()
+        .filter(|(name, shape)| shape.len() == 2 && name.ends_with(".weight"));
+    of_layers.map(|(_, shape)| shape.iter().product::<usize>()).sum()
 }
 
 /// Pixels to a latent, in every VAE of these families.
@@ -94,18 +106,18 @@ fn chosen_layers(shapes: &[(String, Vec<usize>)], targets: &[String]) -> Result<
     Ok(chosen.into_iter().map(str::to_owned).collect())
 }
 
-/// The most values of activations of a model's VAE that live at once.
+/// The most values of activations of a VAE (`MODEL/vae`, its own folder, or a file that holds one) that live at once.
 #[napi(ts_return_type = "Promise<Outcome<number>>", catch_unwind)]
 pub fn predict_vae_memory(
     env: &Env,
-    model: String,
+    path: String,
     #[napi(ts_arg_type = "'encode' | 'decode'")] direction: String,
     batch: u32,
     height: u32,
     width: u32,
 ) -> napi::Result<Object<'_>> {
     run_job(env, "memory", move || {
-        let config = Model::open(Path::new(&model))?.vae_config()?;
+        let (config, _) = Vae::on_disk(Path::new(&path), None)?;
         let direction = if direction == "decode" {
             Direction::Decode
         } else {
