@@ -106,6 +106,8 @@ export const onetrainerConfig = z.looseObject({
   unet: part,
   text_encoder: part,
   text_encoder_2: part,
+  /** A VAE in place of the model's. */
+  vae: z.looseObject({ model_name: z.string().default('') }).prefault({}),
 
   masked_training: z.boolean().default(false),
   unmasked_probability: z.number().default(0.1),

@@ -185,6 +185,13 @@ describe('a OneTrainer config', () => {
     expect(whole.notes.some((note) => note.includes('text encoders were trained too'))).toBe(true);
   });
 
+  it("takes the VAE that was put in place of the model's", async () => {
+    const { recipe, notes } = await imported({ ...LORA, vae: { model_name: 'models/vaes/mine.safetensors' } });
+    expect(recipe['student']).toMatchObject({ model: 'models/sdxl', vae: 'models/vaes/mine.safetensors' });
+    expect(notes.filter((note) => note.includes('vae'))).toEqual([]);
+    expect((await imported(LORA)).recipe['student']).not.toHaveProperty('vae');
+  });
+
   it('reads the concepts of the file that it names', async () => {
     writeFileSync(join(folder, 'concepts.json'), JSON.stringify([{ path: 'cats', balancing: 1.4 }]));
     const { recipe, notes } = await imported({ training_method: 'LORA', concept_file_name: 'concepts.json' });

@@ -46,6 +46,7 @@ export async function importOneTrainer({ file, config }: ReadOneTrainer, notes: 
     name: name === undefined ? 'onetrainer' : basename(name, extname(name)),
     student: {
       model: notes.model('student.model', config.base_model_name),
+      ...(config.vae.model_name === '' ? {} : { vae: notes.model('student.vae', config.vae.model_name) }),
       train: config.training_method === 'LORA' ? adapter(config, notes) : 'unet',
     },
     ...(distils ? { teachers: [teacher(config, notes)] } : {}),
