@@ -1,8 +1,10 @@
+import { existsSync } from 'node:fs';
 import { stat } from 'node:fs/promises';
-import { resolve } from 'node:path';
+import { join, resolve } from 'node:path';
 import type { Device, DeviceName } from '../device.ts';
 import { inputError } from '../errors.ts';
 import { requireModelMemory } from '../machine/index.ts';
+import { inspectModel } from '../model/inspect.ts';
 import { addonCandidates } from '../native/load.ts';
 import { chooseAddon } from '../native/load-engine.ts';
 import { type Progress, type ProgressTask, silentProgress } from '../progress.ts';
@@ -115,9 +117,15 @@ export async function verifyCache(folder: string, options: VerifyOptions = {}): 
   }
 }
 
-/** One component of one model is loaded at a time; the UNet is the largest. */
+/** One component of one model is loaded at a time; the UNet is the largest, and a VAE alone is small. */
 async function requireMemoryOf(models: readonly string[], device: Device): Promise<void> {
-  for (const model of models) await requireModelMemory([{ model, part: 'unet' }], device);
+  for (const model of models) if (await hasUnet(model)) await requireModelMemory([{ model, part: 'unet' }], device);
+}
+
+async function hasUnet(model: string): Promise<boolean> {
+  if (existsSync(join(model, 'unet'))) return true;
+  const { components } = await inspectModel(model);
+  return components.some(({ component }) => component === 'unet');
 }
 
 /** Images as addon and WASM module take them. */

@@ -51,6 +51,7 @@ impl Maker {
     fn open(path: &Path, kind: ModelKind) -> Result<Self, RecomputeError> {
         let error = match Model::open(path) {
             Ok(model) => return Ok(Self::Model(Box::new(model))),
+            Err(error) if is_dir(&path.join(Component::Unet.name())) => return Err(error.into()),
             Err(error) => error,
         };
         let inside = path.join(Component::Vae.name());
