@@ -198,6 +198,7 @@ describe('verifyCache with recomputation', () => {
   it.each([
     ['truncated weights', 'unet/diffusion_pytorch_model.safetensors', (bytes: Buffer) => bytes.subarray(0, -100)],
     ['a configuration that is no JSON', 'vae/config.json', () => Buffer.from('{')],
+    ['a UNet that is none, and a sound VAE', 'unet/config.json', () => Buffer.from('{')],
   ])('refuses a model with %s, by both backends', async (_, name, broken) => {
     cpSync(at('base'), at('broken'), { recursive: true });
     writeFileSync(at(`broken/${name}`), broken(readFileSync(at(`broken/${name}`))));
