@@ -60,6 +60,7 @@ export function plansOf({ images, draws, teachers, generator }: Synthetic): Plan
       schedule: { timesteps: TIMESTEPS, alphasCumprod: alphasHex() },
       timeIds: false,
       adapters: [],
+      storage: 'f32' as const,
     };
     return planTeacher(id, scan, { latents, text }, unet, ['cond'], options, 'f16');
   };
