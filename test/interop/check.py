@@ -227,8 +227,11 @@ def model(name, work):
         # diffusers looks for the last norm where transformers had it before 5.6.
         if not hasattr(loaded.text_encoder, "text_model"):
             object.__setattr__(loaded.text_encoder, "text_model", loaded.text_encoder)
+        # diffusers skips layers for the prompt alone; ComfyUI and A1111, and so potstill, for the negative prompt too.
+        negative, _ = loaded.encode_prompt("", "cpu", 1, False, clip_skip=1)
         compare_pictures("sd15: clip skip 1, guidance rescale 0.7", file, loaded, noise,
-                         [*sampler, "--clip-skip", 1, "--guidance-rescale", 0.7], clip_skip=1, guidance_rescale=0.7)
+                         [*sampler, "--clip-skip", 1, "--guidance-rescale", 0.7], clip_skip=1, guidance_rescale=0.7,
+                         negative_prompt_embeds=negative)
 
 
 def main():

@@ -2,6 +2,7 @@
 
 import bitsandbytes as bnb
 import torch
+import torch._dynamo
 from bitsandbytes.backends.default.ops import _dequantize_4bit_compute
 from diffusers import UNet2DConditionModel
 from diffusers.quantizers.bitsandbytes.bnb_quantizer import BnB4BitDiffusersQuantizer, BnB8BitDiffusersQuantizer
@@ -10,6 +11,9 @@ from safetensors.torch import load_file, save_file
 UNET = "model.diffusion_model."
 WEIGHTS = "unet/diffusion_pytorch_model.safetensors"
 FP8 = torch.float8_e4m3fn
+
+# bitsandbytes would compile its decoder anew for every shape.
+torch._dynamo.config.disable = True
 
 # diffusers asks for a GPU before it loads weights of bitsandbytes, which computes on CPUs too.
 for quantizer in (BnB4BitDiffusersQuantizer, BnB8BitDiffusersQuantizer):
