@@ -19,8 +19,8 @@ export class DiskFiles implements HostFiles, Disposable {
   }
 
   read(path: string, offset: number, length: number): Uint8Array {
-    const bytes = this.#file.read(path, offset, length);
-    if (bytes.length < length) throw new Error(`${path} ends early`);
+    const bytes = new Uint8Array(length);
+    if (this.#file.read(path, offset, bytes) < length) throw new Error(`${path} ends early`);
     return bytes;
   }
 

@@ -7,6 +7,8 @@ import { type CacheSource, isSourceFailure, MAX_CACHE_DEPTH, type SourceFailure,
 export class FolderSource implements CacheSource, Disposable {
   readonly #root: string;
   readonly #file = new HeldFile();
+  /** The file whose length was asked for last: most often it is read next. */
+  #sized: { readonly path: string; readonly full: string } | undefined;
 
   constructor(root: string) {
     this.#root = root;
@@ -19,20 +21,26 @@ export class FolderSource implements CacheSource, Disposable {
   }
 
   size(path: string): number {
+    this.#sized = undefined;
     return this.#try(() => {
-      const info = lstatSync(this.#full(path));
+      const full = this.#full(path);
+      const info = lstatSync(full);
       if (info.isSymbolicLink()) throw sourceFailure('link', 'a symbolic link');
       if (!info.isFile()) throw sourceFailure('failed', 'not an ordinary file');
+      this.#sized = { path, full };
       return info.size;
     });
   }
 
-  read(path: string, offset: number, length: number): Uint8Array {
+  read(path: string, offset: number, target: Uint8Array): number {
     return this.#try(() => {
-      const refuseLinks = (): void => void this.size(path);
-      const bytes = this.#file.read(this.#full(path), offset, length, refuseLinks);
-      if (bytes.length < length) throw sourceFailure('too-short', 'ends early');
-      return bytes;
+      const known = this.#sized?.path === path ? this.#sized.full : undefined;
+      const refuseLinks = (): void => {
+        if (known === undefined) this.size(path);
+      };
+      const count = this.#file.read(known ?? this.#full(path), offset, target, refuseLinks);
+      if (count < target.length) throw sourceFailure('too-short', 'ends early');
+      return count;
     });
   }
 

@@ -4,8 +4,8 @@ export interface CacheSource {
   list(): string[];
   /** A file's length in bytes. */
   size(path: string): number;
-  /** `length` bytes from `offset` on, which are the caller's until the next read. */
-  read(path: string, offset: number, length: number): Uint8Array;
+  /** Fills `target`, which lies in the module's own memory, from `offset` on; gives the number of bytes. */
+  read(path: string, offset: number, target: Uint8Array): number;
 }
 
 /** Deepest folder that is listed: `teachers/<id>/file` needs 2. What lies deeper is no part of a cache. */
@@ -32,6 +32,6 @@ export interface HostFiles {
   /** Length in bytes; -1 when there is no such file. */
   size(path: string): number;
   isFolder(path: string): boolean;
-  /** `length` bytes from `offset` on, which are the caller's until the next read. */
+  /** `length` bytes from `offset` on. */
   read(path: string, offset: number, length: number): Uint8Array;
 }

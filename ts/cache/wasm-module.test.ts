@@ -25,7 +25,7 @@ test.each([
   ['stopped without a word', trap],
   ['asked for more than there can be', overflow],
 ])('a module that was %s has most likely used up its memory, and it is said so', async (_, recompute) => {
-  const source: CacheSource = { list: () => [], size: () => 0, read: () => new Uint8Array() };
+  const source: CacheSource = { list: () => [], size: () => 0, read: () => 0 };
   const files = { size: () => -1, isFolder: () => false, read: () => new Uint8Array() };
   const load = async <Exports>(): Promise<Exports> => ({ recompute }) as Exports;
   const reports = { bytes: () => {}, entries: () => {} };

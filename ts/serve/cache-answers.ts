@@ -48,7 +48,9 @@ export class CacheAnswers implements Disposable {
   #read(path: string, offset: number, length: number): Answer {
     const isCount = (value: number): boolean => Number.isSafeInteger(value) && value >= 0;
     if (!isCount(offset) || !isCount(length) || length > SERVED_MAX_READ) return json('no such range', 400);
-    return { status: 200, type: 'application/octet-stream', body: this.#source.read(path, offset, length) };
+    const body = new Uint8Array(length);
+    this.#source.read(path, offset, body);
+    return { status: 200, type: 'application/octet-stream', body };
   }
 }
 

@@ -370,6 +370,49 @@ fn unknown_provenance_is_a_warning_and_no_error() {
     assert_eq!(report.provenance[0].seeds, "unknown");
 }
 
+/// Noise that another teacher has as well is not made anew, if the seed is the same.
+#[test]
+fn the_first_teachers_noise_is_judged_by_the_seed_beside_it() {
+    let report = damaged(|cache| {
+        edit(&file(cache, "food", 3), "seed", |bytes| bytes[0] ^= 1);
+    });
+    let codes = codes_of(&report);
+    for code in ["food noise-mismatch", "food draws-differ", "food timestep-mismatch"] {
+        assert!(codes.contains(&code.to_owned()), "{codes:?}");
+    }
+    assert!(codes.iter().all(|code| !code.starts_with("animals")), "{codes:?}");
+    let generators = |teacher: usize| -> Vec<(&str, u64)> {
+        let shares = report.provenance[teacher].noise.iter();
+        shares.map(|share| (share.noise.as_str(), share.entries)).collect()
+    };
+    assert_eq!(generators(0), [("torch-cpu-avx2", 40)]);
+    assert_eq!(generators(1), [("torch-cpu-avx2", 39), ("unknown", 1)]);
+}
+
+#[test]
+fn teachers_with_other_noise_of_no_generator_are_named_with_both_digests() {
+    let unknown = Maker {
+        noise: |seed, out| PhiloxNormals::new(seed, Stream::Timestep).fill(out),
+        metadata: false,
+        ..TORCH
+    };
+    let folder = tempfile::tempdir().unwrap();
+    build_files(folder.path(), &unknown, &["animals", "food", "plants"]);
+    rewrite(folder.path(), "food", 3, |entry| entry.noise[0] += 1.0);
+    let report = report(folder.path());
+    let found: Vec<_> = report.findings.iter().filter(|f| f.code == "draws-differ").collect();
+    assert_eq!(found.len(), 1, "{found:?}");
+    let bytes = |teacher: &str| {
+        let bytes = fs::read(file(folder.path(), teacher, 3)).unwrap();
+        let header = Header::from_bytes(&bytes).unwrap();
+        let (start, info) = (header.data_start(), header.get("noise").unwrap());
+        blake3::hash(&bytes[(start + info.start) as usize..(start + info.end) as usize]).to_string()
+    };
+    assert!(found[0].expected.contains(&bytes("animals")), "{found:?}");
+    assert!(found[0].found.contains(&bytes("food")), "{found:?}");
+    assert_eq!(found[0].component, "food");
+}
+
 #[test]
 fn the_range_of_the_timesteps_is_found() {
     let report = made_by(&Maker {

@@ -207,14 +207,16 @@ fn widen(bits: u16) -> f32 {
     }
 }
 
-/// [`widen`] of what is neither an infinity nor NaN.
+/// [`widen`] of what is neither an infinity nor NaN: the bits in their places, and the exponent's other bias.
 #[inline(always)]
 fn widen_finite(bits: u16) -> f32 {
     /// Between the exponents' biases: 2^(127 − 15).
     const REBIAS: f32 = f32::from_bits((127 + 112) << 23);
-    let (magnitude, sign) = (u32::from(bits & 0x7fff), u32::from(bits & 0x8000) << 16);
+    /// All but copies of the sign, which shifting leaves beside it.
+    const PLACES: u32 = 0x8fff_e000;
+    let places = (i32::from(bits as i16) << 13) as u32 & PLACES;
     // Exact: the product of subnormal numbers, too, is a normal one.
-    f32::from_bits(sign | (f32::from_bits(magnitude << 13) * REBIAS).to_bits())
+    f32::from_bits(places) * REBIAS
 }
 
 /// Values as little-endian bytes of `dtype`, rounded to nearest even, into a buffer of their size.

@@ -29,12 +29,49 @@ impl Generator {
         }
     }
 
+    /// [`Generator::fill_noise`], piece by piece.
+    #[must_use]
+    pub fn noise(self, seed: u64) -> NoiseStream {
+        NoiseStream(match self {
+            Self::Torch => Stepwise::Torch(Box::new(TorchGenerator::new(seed))),
+            Self::Philox => Stepwise::Philox {
+                normals: PhiloxNormals::new(seed, Stream::Noise),
+                block: 0,
+            },
+        })
+    }
+
     /// Standard normal noise of a draw: for `Philox` stream 0 of the seed, for `Torch` what
     /// `torch.randn(n, generator=torch.Generator().manual_seed(seed))` gives.
     pub fn fill_noise(self, seed: u64, out: &mut [f32]) {
         match self {
             Self::Torch => TorchGenerator::new(seed).randn(out),
             Self::Philox => PhiloxNormals::new(seed, Stream::Noise).fill(out),
+        }
+    }
+}
+
+/// The noise of a draw, piece by piece: together the pieces are the whole, if all but the last have a multiple of
+/// [`NoiseStream::STEP`] values and the last at least as many.
+pub struct NoiseStream(Stepwise);
+
+enum Stepwise {
+    Torch(Box<TorchGenerator>),
+    Philox { normals: PhiloxNormals, block: u64 },
+}
+
+impl NoiseStream {
+    /// Values that the generators make together.
+    pub const STEP: usize = 16;
+
+    /// The next values.
+    pub fn fill(&mut self, out: &mut [f32]) {
+        match &mut self.0 {
+            Stepwise::Torch(generator) => generator.randn(out),
+            Stepwise::Philox { normals, block } => {
+                normals.fill_from(*block, out);
+                *block += (out.len() / PhiloxNormals::BLOCK) as u64;
+            }
         }
     }
 }
@@ -71,5 +108,18 @@ mod tests {
             assert_eq!(generator.name().parse(), Ok(generator));
         }
         assert!("mt".parse::<Generator>().is_err());
+    }
+
+    #[test]
+    fn pieces_are_the_whole() {
+        for generator in Generator::ALL {
+            let mut whole = vec![0f32; 1_003];
+            generator.fill_noise(8, &mut whole);
+            let (mut pieces, mut noise) = (vec![0f32; 1_003], generator.noise(8));
+            let (first, rest) = pieces.split_at_mut(NoiseStream::STEP);
+            let (second, last) = rest.split_at_mut(40 * NoiseStream::STEP);
+            [first, second, last].into_iter().for_each(|piece| noise.fill(piece));
+            assert_eq!(whole, pieces, "{generator}");
+        }
     }
 }

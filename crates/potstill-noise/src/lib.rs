@@ -19,7 +19,7 @@ mod torch_normal;
 #[cfg(target_arch = "x86_64")]
 mod wide;
 
-pub use generator::{Generator, UnknownGenerator};
+pub use generator::{Generator, NoiseStream, UnknownGenerator};
 pub use mt19937::Mt19937;
 pub use philox::{PhiloxNormals, Stream, philox4x32_10};
 pub use seed::{View, ViewError, draw_seed};

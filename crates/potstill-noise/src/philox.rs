@@ -64,6 +64,9 @@ pub struct PhiloxNormals {
 }
 
 impl PhiloxNormals {
+    /// Normals of a block.
+    pub const BLOCK: usize = WORDS;
+
     /// The sequence of a seed and stream.
     #[must_use]
     pub fn new(seed: u64, stream: Stream) -> Self {
@@ -217,6 +220,12 @@ mod tests {
         normals.fill(&mut a);
         normals.fill_portable(0, &mut b);
         assert!(a.iter().zip(&b).all(|(x, y)| x.to_bits() == y.to_bits()));
+        #[cfg(target_arch = "x86_64")]
+        if std::arch::is_x86_feature_detected!("avx2") {
+            // SAFETY: the CPU has just said that it has the feature.
+            unsafe { normals.fill_avx2(0, &mut b) };
+            assert!(a.iter().zip(&b).all(|(x, y)| x.to_bits() == y.to_bits()));
+        }
     }
 
     #[test]

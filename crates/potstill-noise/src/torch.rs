@@ -284,19 +284,6 @@ mod tests {
     }
 
     #[test]
-    fn a_tensor_comes_piece_by_piece_where_pieces_are_whole_groups() {
-        let mut whole = vec![0f32; 1_003];
-        TorchGenerator::new(6).randn(&mut whole);
-        let (mut pieces, mut generator) = (vec![0f32; 1_003], TorchGenerator::new(6));
-        let (first, rest) = pieces.split_at_mut(16);
-        let (second, last) = rest.split_at_mut(640);
-        for piece in [first, second, last] {
-            generator.randn(piece);
-        }
-        assert_eq!(whole, pieces);
-    }
-
-    #[test]
     fn classes_differ_within_the_tolerance() {
         let (mut avx2, mut libm) = (vec![0f32; 1 << 18], vec![0f32; 1 << 18]);
         TorchGenerator::new(1).randn(&mut avx2);

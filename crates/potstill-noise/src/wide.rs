@@ -1,6 +1,6 @@
 //! Whether the CPU has registers of 512 bits, with all that the loops of this crate become where it has.
 
-/// As torch's and the BLAKE3 crate's kernels do, this asks for F, BW, DQ and VL together: every CPU since 2017 has all or none.
+/// F alone lacks products of 64-bit integers (DQ), and the shorter forms of the instructions for what is left over (VL).
 pub(crate) fn has_avx512() -> bool {
     std::arch::is_x86_feature_detected!("avx512f")
         && std::arch::is_x86_feature_detected!("avx512bw")

@@ -11,8 +11,8 @@ export interface CacheSource {
   list(): string[];
   /** Length in bytes. */
   size(path: string): number;
-  /** Exactly `length` bytes from `offset` on. */
-  read(path: string, offset: number, length: number): Uint8Array;
+  /** Fills `target`, which lies in the module's memory and is its own again afterwards, from `offset` on; gives the number of bytes. */
+  read(path: string, offset: number, target: Uint8Array): number;
 }
 
 /** What the methods of a {@link CacheSource} throw; anything else counts as `failed`. */
@@ -35,7 +35,7 @@ extern "C" {
     #[wasm_bindgen(method, structural, catch, js_name = size)]
     fn js_size(this: &JsSource, path: &str) -> Result<f64, JsValue>;
     #[wasm_bindgen(method, structural, catch, js_name = read)]
-    fn js_read(this: &JsSource, path: &str, offset: f64, length: f64) -> Result<Uint8Array, JsValue>;
+    fn js_read(this: &JsSource, path: &str, offset: f64, target: &Uint8Array) -> Result<f64, JsValue>;
 }
 
 /// Largest file length that a JavaScript number holds exactly.
@@ -81,16 +81,19 @@ impl Source for JsSource {
 
     fn read(&self, path: &str, offset: u64, buffer: &mut [u8]) -> Result<(), SourceError> {
         let end = offset.saturating_add(buffer.len() as u64);
-        let bytes = self
-            .js_read(path, offset as f64, buffer.len() as f64)
+        let length = buffer.len();
+        // SAFETY: the memory is the buffer's, nobody else looks at it meanwhile, and the view is gone before it is freed: what it is
+        // given to runs to its end here and, by its contract, does not keep it.
+        let target = unsafe { Uint8Array::view_mut_raw(buffer.as_mut_ptr(), length) };
+        let count = self
+            .js_read(path, offset as f64, &target)
             .map_err(|thrown| failure(path, end, &thrown))?;
-        if bytes.length() as usize != buffer.len() {
+        if count != length as f64 {
             return Err(SourceError::TooShort {
                 path: path.to_owned(),
                 end,
             });
         }
-        bytes.copy_to(buffer);
         Ok(())
     }
 }

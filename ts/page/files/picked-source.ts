@@ -24,10 +24,12 @@ export class PickedSource implements CacheSource {
       : sourceFailure('missing', 'no such file');
   }
 
-  read(path: string, offset: number, length: number): Uint8Array {
+  read(path: string, offset: number, target: Uint8Array): number {
+    const { length } = target;
     if (offset + length > this.size(path)) throw sourceFailure('too-short', 'ends early');
     try {
-      return this.#files.read(path, offset, length);
+      target.set(this.#files.read(path, offset, length));
+      return length;
     } catch (thrown) {
       if (thrown instanceof DOMException && thrown.name === 'NotFoundError') {
         throw sourceFailure('missing', 'no such file');

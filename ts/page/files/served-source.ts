@@ -31,10 +31,12 @@ export class ServedSource implements CacheSource {
     return size;
   }
 
-  read(path: string, offset: number, length: number): Uint8Array {
+  read(path: string, offset: number, target: Uint8Array): number {
+    const { length } = target;
     const size = this.size(path);
     if (offset + length > size) throw sourceFailure('too-short', 'ends early');
-    return this.#window.read(path, offset, length, size);
+    target.set(this.#window.read(path, offset, length, size));
+    return length;
   }
 
   /**

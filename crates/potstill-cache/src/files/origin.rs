@@ -4,7 +4,7 @@ use std::fmt;
 
 use potstill_io::{Dtype, f32_to_bytes, f32_to_bytes_into};
 use potstill_noise::{
-    PhiloxNormals, Stream, TORCH_CLASS_TOLERANCE, TORCH_CUDA_BLOCK, TORCH_CUDA_TOLERANCE, TorchCudaNormals,
+    Generator, NoiseStream, TORCH_CLASS_TOLERANCE, TORCH_CUDA_BLOCK, TORCH_CUDA_TOLERANCE, TorchCudaNormals,
     TorchGenerator,
 };
 
@@ -53,12 +53,10 @@ impl fmt::Display for NoiseOrigin {
 
 /// Values that are compared first: foreign noise differs in them.
 const PREFIX: usize = 64;
-/// Values that are made and compared at a time: few enough for the nearest cache, and a multiple of what every generator makes
-/// together.
+/// Values that are made and compared at a time: few enough for the nearest cache.
 const PIECE: usize = 2048;
-/// torch's CPU generator refills the last 16 values of a tensor whose length is no multiple of 16, so that no last piece is
-/// shorter.
-const TAIL: usize = 16;
+/// No last piece is shorter.
+const TAIL: usize = NoiseStream::STEP;
 
 impl NoiseOrigin {
     /// Finds the generator of noise that was stored as `dtype`; none when no known one makes it from this seed.
@@ -74,16 +72,14 @@ impl NoiseOrigin {
             return None;
         }
         for bf16 in [false, true] {
-            let mut torch = TorchGenerator::new(seed);
             let exactly = Exactly { bytes, dtype, bf16 };
-            if exactly.is_made_by(|_, out| torch.randn(out)) {
-                let source = NoiseSource::TorchAvx2;
-                return Some(Self { source, bf16 });
-            }
-            let philox = PhiloxNormals::new(seed, Stream::Noise);
-            if exactly.is_made_by(|start, out| philox.fill_from((start / PHILOX_BLOCK) as u64, out)) {
-                let source = NoiseSource::Philox;
-                return Some(Self { source, bf16 });
+            for (generator, source) in [
+                (Generator::Torch, NoiseSource::TorchAvx2),
+                (Generator::Philox, NoiseSource::Philox),
+            ] {
+                if exactly.is_made_by(generator.noise(seed)) {
+                    return Some(Self { source, bf16 });
+                }
             }
             let stored = Stored { bytes, dtype, bf16 };
             if let Some(source) = stored.torch_default(seed).or_else(|| stored.torch_cuda(seed)) {
@@ -94,9 +90,6 @@ impl NoiseOrigin {
     }
 }
 
-/// Normals of a block of philox.
-const PHILOX_BLOCK: usize = 4;
-
 /// Noise as it lies in a file, of a generator whose bits are known.
 struct Exactly<'a> {
     bytes: &'a [u8],
@@ -105,8 +98,8 @@ struct Exactly<'a> {
 }
 
 impl Exactly<'_> {
-    /// Whether rounding gives the very values. `make(start, out)` is asked for one piece after another.
-    fn is_made_by(&self, mut make: impl FnMut(usize, &mut [f32])) -> bool {
+    /// Whether rounding gives the very values.
+    fn is_made_by(&self, mut noise: NoiseStream) -> bool {
         let size = self.dtype.size();
         let count = self.bytes.len() / size;
         let (mut made, mut rounded) = ([0f32; PIECE + TAIL], [0u8; (PIECE + TAIL) * size_of::<f64>()]);
@@ -116,7 +109,7 @@ impl Exactly<'_> {
             let left = count - start;
             let length = if left < wanted + TAIL { left } else { wanted };
             let (made, rounded) = (&mut made[..length], &mut rounded[..length * size]);
-            make(start, made);
+            noise.fill(made);
             if !self.agrees(&self.bytes[start * size..(start + length) * size], made, rounded) {
                 return false;
             }
@@ -241,7 +234,7 @@ mod tests {
             NoiseSource::TorchCuda(threads) => {
                 TorchCudaNormals::new(seed, threads.unwrap_or(1 << 20)).fill_from(0, &mut out);
             }
-            NoiseSource::Philox => PhiloxNormals::new(seed, Stream::Noise).fill(&mut out),
+            NoiseSource::Philox => Generator::Philox.fill_noise(seed, &mut out),
         }
         out
     }

@@ -208,7 +208,7 @@ pub(super) fn verify<S: Source + ?Sized>(
     let done = std::sync::atomic::AtomicU64::new(0);
     let images = options.images.map(|images| Images::of(images, &folders));
     let looked = map(&groups, |group| {
-        let mut texts = Texts::default();
+        let mut others = Others::default();
         let look_at = |&(folder, entry, bytes): &(usize, usize, u64)| {
             let looked = look(
                 source,
@@ -216,7 +216,7 @@ pub(super) fn verify<S: Source + ?Sized>(
                 entry,
                 options.level,
                 images.as_ref(),
-                &mut texts,
+                &mut others,
             );
             let so_far = done.fetch_add(bytes, std::sync::atomic::Ordering::Relaxed) + bytes;
             if let Some(progress) = options.progress {
@@ -225,7 +225,7 @@ pub(super) fn verify<S: Source + ?Sized>(
             (folder, looked)
         };
         let mut looked: Vec<(usize, Looked)> = group.iter().map(look_at).collect();
-        texts.name_noise(looked.iter_mut().filter_map(|(_, looked)| looked.facts.as_mut()));
+        others.name_noise(looked.iter_mut().filter_map(|(_, looked)| looked.facts.as_mut()));
         looked
     });
 
@@ -260,19 +260,27 @@ pub(super) fn verify<S: Source + ?Sized>(
     if options.level >= Level::Determinism {
         compare_teachers(&folders, &facts, &mut findings);
         let range = timestep_range(facts.iter().flatten());
-        for ((folder, facts), findings) in folders.iter().zip(&facts).zip(&mut findings) {
-            let timesteps = check_timesteps(folder, facts, range, findings);
-            let noise = check_noise(folder, facts, findings);
-            let seeds = check_seeding(folder, facts, folders.len(), findings);
-            let rows = check_predictions(folder, facts, findings);
-            judge(&FilePredictions { source, folder }, &rows, findings);
+        let teachers: Vec<_> = folders.iter().zip(&facts).collect();
+        let judged = map(&teachers, |&(folder, facts)| {
+            let mut own = Findings::default();
+            let timesteps = check_timesteps(folder, facts, range, &mut own);
+            let noise = check_noise(folder, facts, &mut own);
+            let seeds = check_seeding(folder, facts, folders.len(), &mut own);
+            let rows = check_predictions(folder, facts, &mut own);
+            judge(&FilePredictions { source, folder }, &rows, &mut own);
+            (own, noise, timesteps, seeds, plausibility::bands(&rows, TIMESTEPS))
+        });
+        for ((folder, findings), (own, noise, timesteps, seeds, bands)) in folders.iter().zip(&mut findings).zip(judged)
+        {
+            findings.merge(own);
+            let component = folder.id().to_owned();
             statistics.push(TeacherStatistics {
-                component: folder.id().to_owned(),
+                component: component.clone(),
                 field: PREDICTION,
-                bands: plausibility::bands(&rows, TIMESTEPS),
+                bands,
             });
             provenance.push(Provenance {
-                component: folder.id().to_owned(),
+                component,
                 noise,
                 timesteps,
                 seeds,
@@ -312,7 +320,7 @@ fn look<S: Source + ?Sized>(
     entry: usize,
     level: Level,
     images: Option<&Images<'_>>,
-    texts: &mut Texts,
+    others: &mut Others,
 ) -> Looked {
     let name = &folder.entries[entry];
     let path = files_path(folder.path, name);
@@ -336,10 +344,10 @@ fn look<S: Source + ?Sized>(
         }
         Ok(Ok(loaded)) => {
             bytes = loaded.bytes.len() as u64;
-            let facts = look_inside(&loaded, folder, entry, level, images, &mut at);
+            let facts = look_inside(&loaded, folder, entry, level, images, others, &mut at);
             facts.map(|facts| Facts {
-                noise: texts.digest_of_noise(&loaded, &facts),
-                text: texts.class_of(loaded),
+                noise: others.digest_of_noise(&loaded, &facts),
+                text: others.class_of_text(loaded, &facts),
                 ..facts
             })
         }
@@ -358,6 +366,7 @@ fn look_inside(
     entry: usize,
     level: Level,
     images: Option<&Images<'_>>,
+    others: &Others,
     at: &mut FileFindings<'_>,
 ) -> Option<Facts> {
     let name = &folder.entries[entry];
@@ -405,7 +414,9 @@ fn look_inside(
     let (seed, timestep) = (loaded.integer(SEED)? as u64, loaded.integer(TIMESTEP)?);
     let (mut origin, mut row) = (None, None);
     if level >= Level::Determinism {
-        origin = NoiseOrigin::recognise_stored(seed, noise_bytes, noise_info.dtype);
+        origin = others
+            .origin_of(seed, noise_info.dtype, noise_bytes)
+            .unwrap_or_else(|| NoiseOrigin::recognise_stored(seed, noise_bytes, noise_info.dtype));
         row = finite.then(|| moments(loaded)).flatten().map(|(moments, values)| Row {
             record: entry as u64,
             timestep: u32::try_from(timestep).unwrap_or(0).min(TIMESTEPS - 1),
@@ -463,44 +474,54 @@ fn hash(parts: &[&[u8]]) -> Digest32 {
     Digest32(hasher.finalize().into())
 }
 
-/// Texts of one entry that are kept to be compared with those of the other teachers. Most often all are one, and comparing
-/// it is far quicker than hashing it; of teachers that all have another, only digests are kept.
-const KEPT_TEXTS: usize = 4;
+/// Files of one entry that are kept to be compared with those of the other teachers. Most often all texts are one, and all
+/// noise, and comparing is far quicker than hashing or making anew; of teachers that all have another text, only digests are kept.
+const KEPT_FILES: usize = 4;
 
-/// The different texts of one entry.
+/// What is kept of the files of one entry.
 #[derive(Default)]
-struct Texts {
+struct Others {
+    /// The first, and then those with another text than all before.
     kept: Vec<Loaded>,
-    others: Vec<Digest32>,
+    /// Of the first: its seed, and where its noise comes from.
+    first: Option<(u64, Option<NoiseOrigin>)>,
+    /// Digests of the texts that are in none of the files kept.
+    texts: Vec<Digest32>,
 }
 
-impl Texts {
-    /// The number of a file's text.
-    fn class_of(&mut self, loaded: Loaded) -> usize {
+impl Others {
+    /// Where noise comes from that the first file has as well, with the same seed.
+    fn origin_of(&self, seed: u64, dtype: Dtype, noise: &[u8]) -> Option<Option<NoiseOrigin>> {
+        let (info, first) = self.kept.first()?.tensor(NOISE)?;
+        let (first_seed, origin) = self.first?;
+        let same = first_seed == seed && info.dtype == dtype && same_bytes(first, noise);
+        same.then_some(origin)
+    }
+
+    /// Keeps a file, if it is needed; the number of its text.
+    fn class_of_text(&mut self, loaded: Loaded, facts: &Facts) -> usize {
+        self.first.get_or_insert((facts.seed, facts.origin));
         let same = |kept: &Loaded| {
-            let pairs = text_of(kept).into_iter().zip(text_of(&loaded));
-            pairs.into_iter().all(|(kept, own)| same_bytes(kept, own))
+            let mut pairs = text_of(kept).into_iter().zip(text_of(&loaded));
+            pairs.all(|(kept, own)| same_bytes(kept, own))
         };
         if let Some(class) = self.kept.iter().position(same) {
             return class;
         }
-        if self.kept.len() < KEPT_TEXTS {
+        if self.kept.len() < KEPT_FILES {
             self.kept.push(loaded);
             return self.kept.len() - 1;
         }
         let digest = hash(&text_of(&loaded));
-        let class = self.others.iter().position(|other| *other == digest);
+        let class = self.texts.iter().position(|other| *other == digest);
         let class = class.unwrap_or_else(|| {
-            self.others.push(digest);
-            self.others.len() - 1
+            self.texts.push(digest);
+            self.texts.len() - 1
         });
-        KEPT_TEXTS + class
+        KEPT_FILES + class
     }
-}
 
-/// Noise that no known generator made. Most often all teachers have the same, and comparing it is far quicker than hashing it.
-impl Texts {
-    /// The digest of a file's noise, unless it is that of the first file.
+    /// The digest of a file's noise, if no generator made it, and unless it is that of the first file.
     fn digest_of_noise(&self, loaded: &Loaded, facts: &Facts) -> Option<Digest32> {
         let (first, own) = (noise_of(self.kept.first()?), noise_of(loaded));
         (facts.origin.is_none() && !same_bytes(first, own)).then(|| hash(&[own]))
@@ -509,11 +530,8 @@ impl Texts {
     /// Gives those that have the first file's noise its digest, if others have not.
     fn name_noise<'a>(&self, facts: impl Iterator<Item = &'a mut Facts>) {
         let unknown: Vec<&mut Facts> = facts.filter(|facts| facts.origin.is_none()).collect();
-        let Some(first) = self
-            .kept
-            .first()
-            .filter(|_| unknown.iter().any(|facts| facts.noise.is_some()))
-        else {
+        let differ = unknown.iter().any(|facts| facts.noise.is_some());
+        let Some(first) = self.kept.first().filter(|_| differ) else {
             return;
         };
         let digest = hash(&[noise_of(first)]);

@@ -149,16 +149,23 @@ impl Products {
     fn add_portable(&mut self, p: &[f32], t: &[f32]) {
         let (p_groups, p_rest) = p.as_chunks::<LANES>();
         let (t_groups, t_rest) = t.as_chunks::<LANES>();
-        let (mut pp, mut pt, mut tt) = (self.pp.lanes, self.pt.lanes, self.tt.lanes);
-        for (p, t) in p_groups.iter().zip(t_groups) {
-            for i in 0..LANES {
-                let (p, t) = (f64::from(p[i]), f64::from(t[i]));
-                pp[i] += p * p;
-                pt[i] += p * t;
-                tt[i] += t * t;
+        // WASM has too few registers for all sums at once; the values are in the nearest cache, so that a second look is cheap.
+        const PART: usize = if cfg!(target_arch = "wasm32") { LANES / 2 } else { LANES };
+        for from in (0..LANES).step_by(PART) {
+            let lanes = |sum: &Sum| -> [f64; PART] { std::array::from_fn(|i| sum.lanes[from + i]) };
+            let (mut pp, mut pt, mut tt) = (lanes(&self.pp), lanes(&self.pt), lanes(&self.tt));
+            for (p, t) in p_groups.iter().zip(t_groups) {
+                for i in 0..PART {
+                    let (p, t) = (f64::from(p[from + i]), f64::from(t[from + i]));
+                    pp[i] += p * p;
+                    pt[i] += p * t;
+                    tt[i] += t * t;
+                }
+            }
+            for (sum, lanes) in [(&mut self.pp, pp), (&mut self.pt, pt), (&mut self.tt, tt)] {
+                sum.lanes[from..from + PART].copy_from_slice(&lanes);
             }
         }
-        (self.pp.lanes, self.pt.lanes, self.tt.lanes) = (pp, pt, tt);
         for (&p, &t) in p_rest.iter().zip(t_rest) {
             let (p, t) = (f64::from(p), f64::from(t));
             self.pp.tail += p * p;

@@ -150,25 +150,31 @@ pub fn verify<S: Source + ?Sized>(source: &S, options: &VerifyOptions<'_>) -> Re
 
     let mut statistics = Vec::new();
     if options.level >= Level::Determinism {
+        let mut teachers = Vec::new();
         for (i, examined) in documents.examined.iter().enumerate() {
             documents.check_draws(examined, &mut findings[i]);
             let Some(layout) = &examined.layout else { continue };
             let Some(plan) = layout.teacher_plan() else { continue };
-            for &field in &plan.fields {
-                let of_field: Vec<_> = rows[i]
+            teachers.extend(
+                plan.fields
                     .iter()
-                    .filter(|(f, _)| *f == field)
-                    .map(|(_, row)| *row)
-                    .collect();
-                let predictions = ShardPredictions { source, layout, field };
-                judge::judge(&predictions, &of_field, &mut findings[i]);
-                let bands = plausibility::bands(&of_field, plan.schedule.timesteps);
-                statistics.push(TeacherStatistics {
-                    component: examined.id.to_string(),
-                    field: field.name(),
-                    bands,
-                });
-            }
+                    .map(|&field| (i, layout, plan.schedule.timesteps, field)),
+            );
+        }
+        let judged = map(&teachers, |&(i, layout, timesteps, field)| {
+            let of_field = rows[i].iter().filter(|(f, _)| *f == field);
+            let of_field: Vec<Row> = of_field.map(|(_, row)| *row).collect();
+            let (predictions, mut own) = (ShardPredictions { source, layout, field }, Findings::default());
+            judge::judge(&predictions, &of_field, &mut own);
+            (own, plausibility::bands(&of_field, timesteps))
+        });
+        for (&(i, _, _, field), (own, bands)) in teachers.iter().zip(judged) {
+            findings[i].merge(own);
+            statistics.push(TeacherStatistics {
+                component: documents.examined[i].id.to_string(),
+                field: field.name(),
+                bands,
+            });
         }
     }
     Ok(Report::new(options.level, reports, findings, statistics))

@@ -12,7 +12,7 @@ use super::stream::stream_shard;
 use super::target::Target;
 use crate::component::{ComponentId, shard_file};
 use crate::digest::Digest32;
-use crate::layout::{KEY, Layout, NOISE, SEED, ShardRange, TIMESTEP};
+use crate::layout::{Draw, KEY, Layout, NOISE, SEED, ShardRange, TIMESTEP};
 use crate::plan::PredictionField;
 use crate::source::{Source, SourceError};
 
@@ -56,6 +56,7 @@ pub(crate) fn check_shard<S: Source + ?Sized>(
         level,
         target: Target::new(source, layout, latents),
         roles: Vec::new(),
+        draws: Vec::new(),
         values: Vec::new(),
         findings: Findings::default(),
         rows: Vec::new(),
@@ -211,6 +212,8 @@ struct Records<'a, S: Source + ?Sized> {
     level: Level,
     target: Target<'a, S>,
     roles: Vec<Role>,
+    /// Of the shard's records, once one was asked for: three tensors need each.
+    draws: Vec<Option<Draw>>,
     values: Vec<f32>,
     findings: Findings,
     rows: Vec<(PredictionField, Row)>,
@@ -257,8 +260,18 @@ impl<S: Source + ?Sized> Records<'_, S> {
         );
     }
 
-    fn compare(&mut self, kind: &Kind, record: u64, bytes: &[u8], part: impl Fn(crate::layout::Draw) -> u64) {
-        let (Ok(draw), Ok(stored)) = (self.layout.draw(record), <[u8; 8]>::try_from(bytes)) else {
+    /// The draw of a record, where there is one.
+    fn draw(&mut self, record: u64) -> Option<Draw> {
+        let ShardRange { start, records, .. } = self.range;
+        if self.draws.is_empty() {
+            let records = start..start + u64::from(records);
+            self.draws = records.map(|record| self.layout.draw(record).ok()).collect();
+        }
+        *self.draws.get((record - start) as usize)?
+    }
+
+    fn compare(&mut self, kind: &Kind, record: u64, bytes: &[u8], part: impl Fn(Draw) -> u64) {
+        let (Some(draw), Ok(stored)) = (self.draw(record), <[u8; 8]>::try_from(bytes)) else {
             return;
         };
         let (expected, found) = (part(draw), u64::from_le_bytes(stored));
@@ -278,14 +291,33 @@ impl<S: Source + ?Sized> Records<'_, S> {
             self.add(&kinds::NOT_FINITE, record, name, "finite values", found);
             return;
         }
-        let Some(field) = measured else { return };
-        let mut values = std::mem::take(&mut self.values);
-        values.resize(bytes.len() / dtype.size(), 0.0);
-        // Cannot fail: the dtype is a float's, and a record is a whole number of elements.
-        if dtype.to_f32_into(bytes, &mut values).is_ok() {
-            self.measure(record, field, &values);
+        let Some((field, draw)) = measured.zip(self.draw(record)) else {
+            return;
+        };
+        let count = bytes.len() / dtype.size();
+        let moments = match self.target.moments_of_made_noise(draw, dtype, bytes) {
+            Some(moments) => Some(moments),
+            None => self.moments(record, draw, dtype, bytes),
+        };
+        if let Some(moments) = moments {
+            let row = Row {
+                record,
+                timestep: draw.timestep,
+                values: count as u32,
+                moments,
+            };
+            self.rows.push((field, row));
         }
-        self.values = values;
+    }
+
+    /// The moments of a prediction with a target that must be prepared.
+    fn moments(&mut self, record: u64, draw: Draw, dtype: Dtype, bytes: &[u8]) -> Option<Moments> {
+        self.values.resize(bytes.len() / dtype.size(), 0.0);
+        // Cannot fail: the dtype is a float's, and a record is a whole number of elements.
+        dtype.to_f32_into(bytes, &mut self.values).ok()?;
+        self.target.prepare(record, draw, self.values.len())?;
+        let (target, noise) = self.target.slices();
+        Some(Moments::of(&self.values, target, noise))
     }
 
     /// Stored noise is what the plan says, by digest.
@@ -298,22 +330,5 @@ impl<S: Source + ?Sized> Records<'_, S> {
         if let Some(expected) = given.filter(|&expected| expected != found) {
             self.add(&kinds::NOISE_MISMATCH, record, NOISE, expected, found);
         }
-    }
-
-    fn measure(&mut self, record: u64, field: PredictionField, values: &[f32]) {
-        let Some(draw) = self.target.prepare(record, values.len()) else {
-            return;
-        };
-        let (target, noise) = self.target.slices();
-        let moments = Moments::of(values, target, noise);
-        self.rows.push((
-            field,
-            Row {
-                record,
-                timestep: draw.timestep,
-                values: values.len() as u32,
-                moments,
-            },
-        ));
     }
 }

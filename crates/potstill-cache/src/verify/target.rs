@@ -3,12 +3,19 @@
 use std::sync::Arc;
 
 use potstill_io::{Dtype, Header};
+use potstill_noise::NoiseStream;
 
+use super::measure::{Moments, Products};
 use super::stream::read_header;
 use crate::component::shard_file;
 use crate::layout::{Draw, LATENTS, Layout, NOISE};
 use crate::plan::{NoiseOfPlan, PredictionKind, TeacherPlan};
 use crate::source::Source;
+
+/// Values that are made and multiplied at a time: few enough for the nearest cache, and whole groups of the sums' lanes.
+const PIECE: usize = 2048;
+/// No last piece is shorter.
+const TAIL: usize = NoiseStream::STEP;
 
 /// Makes noise and targets record by record, in buffers that it keeps.
 pub(crate) struct Target<'a, S: Source + ?Sized> {
@@ -84,9 +91,8 @@ impl<'a, S: Source + ?Sized> Target<'a, S> {
 
     /// Makes noise and target of a record; `None` when the latents that the target needs cannot be read, which the
     /// latents' own findings say.
-    pub fn prepare(&mut self, record: u64, values: usize) -> Option<Draw> {
+    pub fn prepare(&mut self, record: u64, draw: Draw, values: usize) -> Option<()> {
         let plan = Arc::clone(self.plan.as_ref()?);
-        let draw = self.layout.draw(record).ok()?;
         self.noise.resize(values, 0.0);
         match plan.noise.generator {
             NoiseOfPlan::Made(generator) => generator.fill_noise(draw.seed, &mut self.noise),
@@ -98,7 +104,7 @@ impl<'a, S: Source + ?Sized> Target<'a, S> {
             }
         }
         if plan.prediction == PredictionKind::Epsilon {
-            return Some(draw);
+            return Some(());
         }
         self.read_clean(record, values)?;
         let (signal, spread) = match plan.prediction {
@@ -117,7 +123,32 @@ impl<'a, S: Source + ?Sized> Target<'a, S> {
                 .zip(&self.noise)
                 .map(|(&x, &e)| (signal * f64::from(x) + spread * f64::from(e)) as f32),
         );
-        Some(draw)
+        Some(())
+    }
+
+    /// The moments of a prediction as it is stored whose target is noise that is made: piece by piece, in the nearest cache.
+    /// `None` for other targets, which are [prepared](Self::prepare).
+    pub fn moments_of_made_noise(&self, draw: Draw, dtype: Dtype, prediction: &[u8]) -> Option<Moments> {
+        let plan = self.plan.as_ref()?;
+        let NoiseOfPlan::Made(generator) = plan.noise.generator else {
+            return None;
+        };
+        if plan.prediction != PredictionKind::Epsilon {
+            return None;
+        }
+        let (mut noise, mut products) = (generator.noise(draw.seed), Products::default());
+        let (mut p_values, mut t_values) = ([0f32; PIECE + TAIL], [0f32; PIECE + TAIL]);
+        let (mut left, size) = (prediction, dtype.size());
+        while !left.is_empty() {
+            let count = left.len() / size;
+            let (piece, rest) = left.split_at(if count < PIECE + TAIL { left.len() } else { PIECE * size });
+            let (p_values, t_values) = (&mut p_values[..piece.len() / size], &mut t_values[..piece.len() / size]);
+            dtype.to_f32_into(piece, p_values).ok()?;
+            noise.fill(t_values);
+            products.add(p_values, t_values);
+            left = rest;
+        }
+        Some(products.moments_of_noise())
     }
 
     /// The target and the noise of the record that was prepared last.
