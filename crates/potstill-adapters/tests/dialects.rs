@@ -8,7 +8,7 @@ use potstill_adapters::{
     is_adapter, merge, resize, scale, write_adapter,
 };
 use potstill_io::{Dtype, SafetensorsFile, TensorSpec, f32_to_bytes, write_safetensors};
-use potstill_models::{Component, ComponentConfig, ModelKind, UnetConfig};
+use potstill_models::{Component, ComponentConfig, ModelKind, PredictionKind, UnetConfig};
 
 /// Factors are stored as f16, products compared in f64: what is left is f32's rounding of the reference.
 const EXACT: f64 = 2e-6;
@@ -171,12 +171,24 @@ fn written_files_say_what_they_are() {
     let metadata = file.header().metadata();
     assert_eq!(metadata["modelspec.architecture"], "stable-diffusion-xl-v1-base/lora");
     assert_eq!(metadata["ss_network_dim"], "Dynamic");
+    assert!(!metadata.contains_key("modelspec.prediction_type"), "as the model's");
     assert!(file.names().all(|name| name.starts_with("lora_unet_")));
     let bases = file.names().filter(|n| n.ends_with(".lora_up.weight")).count();
     assert_eq!(file.names().filter(|n| n.ends_with(".alpha")).count(), bases);
     assert!(
         file.names().any(|n| n.starts_with("lora_unet_input_blocks_")),
         "kohya's names of SDXL"
+    );
+    let other = folder.path().join("v.safetensors");
+    let changed = WriteOptions {
+        prediction: Some(PredictionKind::V),
+        ..options(Dialect::Kohya)
+    };
+    write_adapter(&open("sdxl_lora_peft", "sdxl"), &other, &changed).unwrap();
+    let file = SafetensorsFile::open(&other).unwrap();
+    assert_eq!(
+        file.header().metadata()["modelspec.prediction_type"],
+        PredictionKind::V.name()
     );
 }
 

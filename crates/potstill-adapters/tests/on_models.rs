@@ -12,7 +12,7 @@ use potstill_adapters::{
     TrainedLora, WriteOptions, apply, back_merge, extract, write_adapter,
 };
 use potstill_engine::{DType, Device, Gradients, Tensor, Value, backward, no_grad};
-use potstill_io::{Dtype, SafetensorsFile};
+use potstill_io::{Dtype, SafetensorsFile, TensorSpec, f32_to_bytes, write_safetensors};
 use potstill_models::{
     Component, ComponentConfig, ForwardOptions, Initialisation, ModelKind, Precision, Unet, UnetConfig, UnetInputs,
 };
@@ -324,6 +324,73 @@ fn other_kinds_are_applied_and_refused_where_gradients_are_asked_for() {
         for ((new, old), delta) in values(&weight().unwrap()).iter().zip(old).zip(delta.values) {
             assert!((new - (old + 2. * delta)).abs() <= 1e-6 * (1. + new.abs()));
         }
+    }
+}
+
+#[test]
+fn whole_differences_of_weights_norms_and_biases_are_added_and_written_back() {
+    let folder = tempfile::tempdir().unwrap();
+    let changed = [
+        "conv_in.weight",
+        "conv_in.bias",
+        "conv_norm_out.weight",
+        "conv_norm_out.bias",
+    ];
+    let keys = [
+        "conv_in.diff",
+        "conv_in.diff_b",
+        "conv_norm_out.w_norm",
+        "conv_norm_out.b_norm",
+    ];
+    let (before, unet) = (unet("sd15"), unet("sd15"));
+    let file_values = |unet: &Unet, name: &str| {
+        let tensor = unet.params().get(name).unwrap().tensor();
+        potstill_models::to_file_layout(&tensor).unwrap()
+    };
+    let differences: Vec<Tensor> = changed
+        .iter()
+        .zip(1..)
+        .map(|(name, seed)| randn(seed, file_values(&before, name).dims()))
+        .collect();
+    let specs: Vec<TensorSpec> = keys
+        .iter()
+        .zip(&differences)
+        .map(|(key, difference)| TensorSpec {
+            name: format!("lora_unet_{key}"),
+            dtype: Dtype::F32,
+            shape: difference.dims().to_vec(),
+        })
+        .collect();
+    let path = folder.path().join("full.safetensors");
+    write_safetensors(&path, &specs, &BTreeMap::new(), &mut |i, w| {
+        let values: Vec<f32> = differences[i].flatten_all().unwrap().to_vec1().unwrap();
+        w.write_all(&f32_to_bytes(&values, Dtype::F32).unwrap())
+    })
+    .unwrap();
+    let adapter = Adapter::open(&path, Some(&family("sd15"))).unwrap();
+    let again = folder.path().join("again.safetensors");
+    let kohya = WriteOptions {
+        dialect: Dialect::Kohya,
+        dtype: None,
+        title: None,
+        prediction: None,
+    };
+    write_adapter(&adapter, &again, &kohya).unwrap();
+    for (path, weight) in [(&path, 0.5), (&again, 0.25)] {
+        let adapter = Adapter::open(path, Some(&family("sd15"))).unwrap();
+        assert!(adapter.modules.values().all(|module| module.kind() == "full"));
+        assert_eq!(apply(unet.params(), &adapter, Component::Unet, weight).unwrap(), 2);
+    }
+    for (name, difference) in changed.iter().zip(&differences) {
+        let wanted = (file_values(&before, name) + (difference * 0.75).unwrap()).unwrap();
+        assert_prediction(name, &file_values(&unet, name), &wanted);
+    }
+    let others = before.params().iter().filter(|param| !changed.contains(&param.name()));
+    for param in others {
+        assert_eq!(
+            values(&param.tensor()),
+            values(&unet.params().get(param.name()).unwrap().tensor())
+        );
     }
 }
 
