@@ -1,6 +1,6 @@
 /**
  * What distilled adapters come to on the demo's models: `tsx bench/adapters.ts`. Trains what is not trained yet by the
- * recipes in configs/demo/recipes/adapters, draws, measures, and writes the result and the picture.
+ * recipes in configs/demo/recipes/adapters, draws, measures, and writes a result and a picture for each show.
  */
 import { execFileSync } from 'node:child_process';
 import { existsSync } from 'node:fs';
@@ -56,7 +56,7 @@ const training = (name: string): [string, ...string[]] => [student(name), 'train
 const backMerged = join(RUNS, 'cfg-back-merge.safetensors');
 const RANK_16 = ['--rank', '16', '--model', 'configs/demo/base', '--out', relative(ROOT, backMerged)];
 
-const [base, guided] = [join(DEMO, 'base'), join(RUNS, 'guided')];
+const [base, sdxl, guided] = [join(DEMO, 'base'), join(DEMO, 'base-sdxl'), join(RUNS, 'guided')];
 const SHOWS: Readonly<Record<string, Show>> = {
   cfg: {
     before: [],
@@ -65,15 +65,20 @@ const SHOWS: Readonly<Record<string, Show>> = {
     students: {
       cfg: artist(base, 1, student('cfg')),
       'cfg, rank 32 brought to 16': artist(base, 1, backMerged),
+      'cfg with prior': artist(base, 1, student('cfg-prior')),
     },
-    made: [training('cfg'), [backMerged, 'lora', 'back-merge', relative(ROOT, student('cfg')), ...RANK_16]],
+    made: [
+      training('cfg'),
+      [backMerged, 'lora', 'back-merge', relative(ROOT, student('cfg')), ...RANK_16],
+      training('cfg-prior'),
+    ],
   },
-  prior: {
-    before: [],
-    goal: artist(base, GUIDANCE),
-    start: artist(base, 1),
-    students: { 'cfg with prior': artist(base, 1, student('cfg-prior')) },
-    made: [training('cfg-prior')],
+  sdxl: {
+    before: ['python configs/demo/scripts/enlarge_images.py --images configs/demo/images --out runs/demo-images-128'],
+    goal: artist(sdxl, GUIDANCE),
+    start: artist(sdxl, 1),
+    students: { cfg: artist(sdxl, 1, student('cfg-sdxl')) },
+    made: [training('cfg-sdxl')],
   },
   delta: {
     before: ['python configs/demo/scripts/make_style.py --images configs/demo/images/nature --out runs/adapters/night'],
@@ -101,7 +106,7 @@ const SHOWS: Readonly<Record<string, Show>> = {
   },
 };
 
-const { only, steps, seed } = options({ only: Object.keys(SHOWS).join(), steps: '20', seed: '11' });
+const { only, steps, seed, note } = options({ only: Object.keys(SHOWS).join(), steps: '20', seed: '11', note: '' });
 const wanted = only.split(',').map((name): readonly [string, Show] => {
   const show = SHOWS[name];
   if (show === undefined) throw new Error(`--only takes ${Object.keys(SHOWS).join(', ')}`);
@@ -122,13 +127,12 @@ async function captions(set: string): Promise<string[]> {
   return Array.from({ length: PER_GROUP }, (_, index) => JSON.parse(lines[Math.floor(index * apart)] ?? '').caption);
 }
 const prompts = (await Promise.all(GROUPS.map((group) => captions(PROMPTS[group])))).flat();
-const subject = { prompts, seed: Number(seed), steps: Number(steps) };
+const drawing = { seed: Number(seed), steps: Number(steps) };
+const subject = { prompts, ...drawing };
 const rowsOf = (group: Group, drawn: Drawn): readonly Float32Array[] => {
   const from = GROUPS.indexOf(group) * PER_GROUP;
   return drawn.latents.slice(from, from + PER_GROUP);
 };
-const cost = ({ secondsPerImage, forwardsPerImage }: Drawn) => ({ secondsPerImage, forwardsPerImage });
-
 const engine = await loadEngine();
 /** Draws with every artist of a show: figures, and what each drew, in order. */
 async function measure({ goal, start, students, before, made }: Show) {
@@ -139,31 +143,30 @@ async function measure({ goal, start, students, before, made }: Show) {
     const own = await draw(engine, one, subject);
     const of = (group: Group) =>
       closeness({ start: rowsOf(group, from), goal: rowsOf(group, to), model: rowsOf(group, own) });
-    figures[id] = { ...cost(own), ...Object.fromEntries(GROUPS.map((group) => [group, of(group)])) };
+    const groups = Object.fromEntries(GROUPS.map((group) => [group, of(group)]));
+    figures[id] = { forwardsPerImage: own.forwardsPerImage, ...groups };
     drawn.push(own);
   }
   const result = {
     commands: [...before, ...made.map(([, ...words]) => `potstill ${words.join(' ')}`)],
-    goal: { guidance: goal.guidance, ...cost(to) },
-    start: { guidance: start.guidance, ...cost(from) },
+    goal: { guidance: goal.guidance, forwardsPerImage: to.forwardsPerImage },
+    start: { guidance: start.guidance, forwardsPerImage: from.forwardsPerImage },
     students: figures,
   };
   return { result, drawn };
 }
 
-const shows: Record<string, object> = {};
-const rows: Float32Array[][] = [];
 const columns = GROUPS.flatMap((_, group) => SHOWN.map((at) => group * PER_GROUP + at));
 for (const [name, show] of wanted) {
   const { result, drawn } = await measure(show);
-  shows[name] = result;
-  rows.push(...drawn.map(({ latents }) => columns.map((column) => latents[column] ?? new Float32Array())));
+  await publish(`adapters-${name}`, {
+    command: `tsx bench/adapters.ts --only ${name}`,
+    ...(note === '' ? {} : { note }),
+    kernels: engine.kernelClass,
+    threads: engine.threads,
+    evaluation: { sampler: 'euler', ...drawing, prompts: PROMPTS, promptsOfEachKind: PER_GROUP },
+    ...result,
+  });
+  const rows = drawn.map(({ latents }) => columns.map((column) => latents[column] ?? new Float32Array()));
+  await writeAtomic(join(ROOT, 'docs', `adapters-${name}.png`), await contactSheet(engine, show.goal.model, rows));
 }
-await publish('adapters', {
-  command: 'tsx bench/adapters.ts',
-  kernels: engine.kernelClass,
-  threads: engine.threads,
-  evaluation: { sampler: 'euler', ...subject, prompts: PROMPTS, promptsOfEachKind: PER_GROUP },
-  shows,
-});
-await writeAtomic(join(ROOT, 'docs', 'adapters.png'), await contactSheet(engine, base, rows));
