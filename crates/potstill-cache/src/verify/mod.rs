@@ -4,6 +4,7 @@ mod documents;
 mod files;
 mod finite;
 mod judge;
+mod kept_noise;
 pub(crate) mod kinds;
 mod measure;
 mod plausibility;
@@ -16,6 +17,8 @@ mod target;
 pub use report::{
     Band, ComponentReport, Finding, Level, NoiseShare, Provenance, Report, Severity, TeacherStatistics, Verdict,
 };
+
+use std::collections::BTreeMap;
 
 use potstill_io::Dtype;
 
@@ -32,6 +35,7 @@ use crate::reader::components;
 use crate::source::{MaybeSync, Source};
 use documents::{Documents, Examined};
 use judge::Predictions;
+use kept_noise::KeptNoise;
 use plausibility::Row;
 pub(crate) use report::{Findings, Place};
 use shard::{ShardOutcome, check_shard};
@@ -122,22 +126,35 @@ pub fn verify<S: Source + ?Sized>(source: &S, options: &VerifyOptions<'_>) -> Re
         findings.push(own);
     }
 
-    let jobs = jobs(source, &documents, &absent);
-    let total: u64 = jobs.iter().map(|job| job.bytes).sum();
+    let groups = grouped(jobs(source, &documents, &absent));
+    let total: u64 = groups.iter().flatten().map(|job| job.bytes).sum();
     let done = std::sync::atomic::AtomicU64::new(0);
     let latents = documents.latents_layout();
-    let outcomes = map(&jobs, |job| {
-        let outcome = check_shard(source, job.examined, job.layout, job.range, latents, options.level);
-        let so_far = done.fetch_add(job.bytes, std::sync::atomic::Ordering::Relaxed) + job.bytes;
-        if let Some(progress) = options.progress {
-            progress.bytes(so_far, total);
-        }
-        outcome
+    let outcomes = map(&groups, |group| {
+        let predictions = |job: &Job<'_>| job.layout.teacher_plan().map_or(0, |plan| plan.fields.len());
+        let mut kept = KeptNoise::new(group.iter().map(predictions).sum::<usize>() > 1);
+        let check = |job: &Job<'_>| {
+            let outcome = check_shard(
+                source,
+                job.examined,
+                job.layout,
+                job.range,
+                latents,
+                options.level,
+                &mut kept,
+            );
+            let so_far = done.fetch_add(job.bytes, std::sync::atomic::Ordering::Relaxed) + job.bytes;
+            if let Some(progress) = options.progress {
+                progress.bytes(so_far, total);
+            }
+            outcome
+        };
+        group.iter().map(check).collect::<Vec<_>>()
     });
 
     let mut reports: Vec<ComponentReport> = documents.examined.iter().map(Examined::report).collect();
     let mut rows = vec![Vec::new(); documents.examined.len()];
-    for (job, outcome) in jobs.iter().zip(outcomes) {
+    for (job, outcome) in groups.iter().flatten().zip(outcomes.into_iter().flatten()) {
         let ShardOutcome {
             findings: own,
             rows: measured,
@@ -215,6 +232,24 @@ fn jobs<'a, S: Source + ?Sized>(source: &S, documents: &'a Documents, absent: &[
         }
     }
     jobs
+}
+
+/// With fewer shards every one is looked at by itself, so that all processors have something to do.
+const TOGETHER_FROM: usize = if cfg!(feature = "fs") { 32 } else { 1 };
+
+/// What is looked at together: the shards of all teachers that have the same number, for they have noise in common.
+fn grouped(jobs: Vec<Job<'_>>) -> Vec<Vec<Job<'_>>> {
+    let (teachers, others): (Vec<_>, Vec<_>) = jobs.into_iter().partition(|job| job.layout.teacher_plan().is_some());
+    let mut by_shard: BTreeMap<u32, Vec<Job<'_>>> = BTreeMap::new();
+    for job in teachers {
+        by_shard.entry(job.range.index).or_default().push(job);
+    }
+    let alone = |job| vec![job];
+    let others = others.into_iter().map(alone);
+    if by_shard.len() < TOGETHER_FROM {
+        return others.chain(by_shard.into_values().flatten().map(alone)).collect();
+    }
+    others.chain(by_shard.into_values()).collect()
 }
 
 #[cfg(feature = "fs")]

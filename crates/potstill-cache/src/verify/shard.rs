@@ -4,6 +4,7 @@ use potstill_io::{Dtype, Header, TensorSpec};
 
 use super::documents::Examined;
 use super::finite::first_not_finite;
+use super::kept_noise::KeptNoise;
 use super::kinds;
 use super::measure::Moments;
 use super::plausibility::Row;
@@ -35,7 +36,7 @@ enum Role {
     Ignored,
 }
 
-/// Checks a shard. `latents` says where the latents lie that predictions are compared with.
+/// Checks a shard. `latents` says where the latents lie that predictions are compared with, `kept` has their noise.
 pub(crate) fn check_shard<S: Source + ?Sized>(
     source: &S,
     examined: &Examined,
@@ -43,6 +44,7 @@ pub(crate) fn check_shard<S: Source + ?Sized>(
     range: ShardRange,
     latents: Option<&Layout>,
     level: Level,
+    kept: &mut KeptNoise,
 ) -> ShardOutcome {
     let file = shard_file(range.index);
     let path = examined.id.file(&file);
@@ -54,7 +56,7 @@ pub(crate) fn check_shard<S: Source + ?Sized>(
         layout,
         range,
         level,
-        target: Target::new(source, layout, latents),
+        target: Target::new(source, layout, latents, kept),
         roles: Vec::new(),
         draws: Vec::new(),
         values: Vec::new(),

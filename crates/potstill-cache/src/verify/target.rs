@@ -5,6 +5,7 @@ use std::sync::Arc;
 use potstill_io::{Dtype, Header};
 use potstill_noise::NoiseStream;
 
+use super::kept_noise::KeptNoise;
 use super::measure::{Moments, Products};
 use super::stream::read_header;
 use crate::component::shard_file;
@@ -24,6 +25,7 @@ pub(crate) struct Target<'a, S: Source + ?Sized> {
     latents: Option<&'a Layout>,
     plan: Option<Arc<TeacherPlan>>,
     alphas: Vec<f32>,
+    kept: &'a mut KeptNoise,
     noise: Vec<f32>,
     clean: Vec<f32>,
     target: Vec<f32>,
@@ -69,7 +71,7 @@ impl Records {
 }
 
 impl<'a, S: Source + ?Sized> Target<'a, S> {
-    pub fn new(source: &'a S, layout: &'a Layout, latents: Option<&'a Layout>) -> Self {
+    pub fn new(source: &'a S, layout: &'a Layout, latents: Option<&'a Layout>, kept: &'a mut KeptNoise) -> Self {
         let plan = layout.teacher_plan().cloned();
         let alphas = plan
             .as_ref()
@@ -81,6 +83,7 @@ impl<'a, S: Source + ?Sized> Target<'a, S> {
             latents,
             plan,
             alphas,
+            kept,
             noise: Vec::new(),
             clean: Vec::new(),
             target: Vec::new(),
@@ -95,7 +98,10 @@ impl<'a, S: Source + ?Sized> Target<'a, S> {
         let plan = Arc::clone(self.plan.as_ref()?);
         self.noise.resize(values, 0.0);
         match plan.noise.generator {
-            NoiseOfPlan::Made(generator) => generator.fill_noise(draw.seed, &mut self.noise),
+            NoiseOfPlan::Made(generator) => match self.kept.of(generator, draw.seed, values) {
+                Some(noise) => self.noise.copy_from_slice(noise),
+                None => generator.fill_noise(draw.seed, &mut self.noise),
+            },
             NoiseOfPlan::Stored => {
                 let mut noise = std::mem::take(&mut self.noise);
                 let read = self.stored.read(self.source, self.layout, NOISE, record, &mut noise);
@@ -128,7 +134,7 @@ impl<'a, S: Source + ?Sized> Target<'a, S> {
 
     /// The moments of a prediction as it is stored whose target is noise that is made: piece by piece, in the nearest cache.
     /// `None` for other targets, which are [prepared](Self::prepare).
-    pub fn moments_of_made_noise(&self, draw: Draw, dtype: Dtype, prediction: &[u8]) -> Option<Moments> {
+    pub fn moments_of_made_noise(&mut self, draw: Draw, dtype: Dtype, prediction: &[u8]) -> Option<Moments> {
         let plan = self.plan.as_ref()?;
         let NoiseOfPlan::Made(generator) = plan.noise.generator else {
             return None;
@@ -136,16 +142,25 @@ impl<'a, S: Source + ?Sized> Target<'a, S> {
         if plan.prediction != PredictionKind::Epsilon {
             return None;
         }
-        let (mut noise, mut products) = (generator.noise(draw.seed), Products::default());
-        let (mut p_values, mut t_values) = ([0f32; PIECE + TAIL], [0f32; PIECE + TAIL]);
-        let (mut left, size) = (prediction, dtype.size());
+        let (size, mut products) = (dtype.size(), Products::default());
+        let mut values = [0f32; PIECE + TAIL];
+        if let Some(noise) = self.kept.of(generator, draw.seed, prediction.len() / size) {
+            for (piece, noise) in prediction.chunks(PIECE * size).zip(noise.chunks(PIECE)) {
+                let values = &mut values[..noise.len()];
+                dtype.to_f32_into(piece, values).ok()?;
+                products.add(values, noise);
+            }
+            return Some(products.moments_of_noise());
+        }
+        let (mut stream, mut noise, mut left) = (generator.noise(draw.seed), [0f32; PIECE + TAIL], prediction);
         while !left.is_empty() {
             let count = left.len() / size;
             let (piece, rest) = left.split_at(if count < PIECE + TAIL { left.len() } else { PIECE * size });
-            let (p_values, t_values) = (&mut p_values[..piece.len() / size], &mut t_values[..piece.len() / size]);
-            dtype.to_f32_into(piece, p_values).ok()?;
-            noise.fill(t_values);
-            products.add(p_values, t_values);
+            let count = piece.len() / size;
+            let (values, noise) = (&mut values[..count], &mut noise[..count]);
+            dtype.to_f32_into(piece, values).ok()?;
+            stream.fill(noise);
+            products.add(values, noise);
             left = rest;
         }
         Some(products.moments_of_noise())
