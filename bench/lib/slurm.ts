@@ -1,9 +1,9 @@
 import { type ChildProcess, execFileSync, spawn, spawnSync } from 'node:child_process';
 import { mkdir, readFile, writeFile } from 'node:fs/promises';
-import { createServer } from 'node:net';
 import { hostname } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
+import { freePort } from './port.ts';
 
 /** What Slurm consists of here; Debian keeps the daemons where only root looks. */
 const PATH = `${process.env['PATH'] ?? ''}:/usr/sbin:/sbin`;
@@ -200,16 +200,6 @@ export class LocalSlurm implements AsyncDisposable {
 
 /** Of what a daemon says, the last characters are kept, for when it ends too early. */
 const LAST_WORDS = 4096;
-
-/** A port that nobody listens at, on this machine alone. */
-async function freePort(): Promise<number> {
-  const server = createServer();
-  await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
-  const address = server.address();
-  await new Promise((resolve) => server.close(resolve));
-  if (address === null || typeof address === 'string') throw new Error('no port is free');
-  return address.port;
-}
 
 /** JSON documents that a task's runs have printed into one file, one after another. */
 export async function documentsIn(path: string): Promise<unknown[]> {

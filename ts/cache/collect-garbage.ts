@@ -4,6 +4,7 @@ import type { CacheGarbageFound } from '../native/generated/binding.js';
 import { addon } from '../native/load.ts';
 import { unwrap } from '../native/outcome.ts';
 import type { ResolvedRecipe } from '../recipe/index.ts';
+import { requireFolder } from './place.ts';
 import { teachersOf } from './request.ts';
 
 /** What of a cache goes. */
@@ -25,6 +26,7 @@ export async function collectGarbage(
   dir: string,
   { remove = false, recipes = [] }: GarbageOptions = {},
 ): Promise<CacheGarbageFound> {
+  requireFolder(dir, 'cache gc');
   for (const { name, cache } of recipes) {
     if (resolve(cache.dir) === resolve(dir)) continue;
     throw inputError('ERR_CACHE_PART', `recipe ${name} has its cache in another folder: ${cache.dir}`, {

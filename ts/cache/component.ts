@@ -1,7 +1,6 @@
-import { readFile } from 'node:fs/promises';
-import { join } from 'node:path';
 import { inputError } from '../errors.ts';
 import type { Json } from './canonical.ts';
+import { placeIn, readDocument } from './place.ts';
 import { differences, nameOfPart } from './plan/difference.ts';
 import { serialisePlan } from './plan/plans.ts';
 import type { Plan } from './plan/types.ts';
@@ -43,9 +42,10 @@ export type ComponentState = 'absent' | 'begun' | 'sealed';
  *   plan cannot be read
  */
 export async function componentState(cache: string, plan: Plan): Promise<ComponentState> {
-  const folder = join(cache, componentName(plan));
-  const found = await readIfPresent(join(folder, PLAN_FILE));
-  const sealed = (await readIfPresent(join(folder, SEAL_FILE))) !== undefined;
+  const name = componentName(plan);
+  const folder = placeIn(cache, name);
+  const found = await readDocument(cache, `${name}/${PLAN_FILE}`);
+  const sealed = await isSealed(cache, name);
   if (found === undefined) {
     if (!sealed) return 'absent';
     throw inputError('ERR_CACHE_PLAN', `has a ${SEAL_FILE} but no ${PLAN_FILE}`, {
@@ -59,7 +59,7 @@ export async function componentState(cache: string, plan: Plan): Promise<Compone
 
 /** Whether a component that lies in a cache is complete, by whatever plan. */
 export async function isSealed(cache: string, name: string): Promise<boolean> {
-  return (await readIfPresent(join(cache, name, SEAL_FILE))) !== undefined;
+  return (await readDocument(cache, `${name}/${SEAL_FILE}`)) !== undefined;
 }
 
 /**
@@ -68,9 +68,8 @@ export async function isSealed(cache: string, name: string): Promise<boolean> {
  * @throws PotstillError `ERR_CACHE_PLAN`
  */
 export async function readPlan(cache: string, name: string): Promise<Plan | undefined> {
-  const path = join(cache, name, PLAN_FILE);
-  const text = await readIfPresent(path);
-  return text === undefined ? undefined : (parsePlan(text, join(cache, name)) as unknown as Plan);
+  const text = await readDocument(cache, `${name}/${PLAN_FILE}`);
+  return text === undefined ? undefined : (parsePlan(text, placeIn(cache, name)) as unknown as Plan);
 }
 
 /** More differences than this are not listed one by one. */
@@ -119,14 +118,4 @@ function brief(value: Json | undefined): string {
   const text = typeof value === 'string' ? value : JSON.stringify(value);
   const limit = /^[0-9a-f]{64}$/.test(text) ? 12 : 60;
   return text.length > limit ? `${text.slice(0, limit)}…` : text;
-}
-
-async function readIfPresent(path: string): Promise<string | undefined> {
-  try {
-    return await readFile(path, 'utf8');
-  } catch (error) {
-    if (error instanceof Error && 'code' in error && (error.code === 'ENOENT' || error.code === 'ENOTDIR'))
-      return undefined;
-    throw error;
-  }
 }

@@ -1,5 +1,6 @@
 import { readdir, stat } from 'node:fs/promises';
 import { join } from 'node:path';
+import { type CacheFile, isRemote, listRemote } from './place.ts';
 
 /** A teacher's folder of a cache in the files layout, by the names of its files alone. */
 export interface FilesSummary {
@@ -26,27 +27,57 @@ const TEMPORARY_PREFIX = '.potstill-';
  * Files that lie beside the components of a cache in shards are no part of it: look for those first, with `surveyCache`.
  */
 export async function summariseFiles(dir: string): Promise<readonly FilesSummary[]> {
-  const found: FilesSummary[] = [];
-  await walk(dir, '.', 0, found);
+  const found = isRemote(dir) ? summariseListed(await listRemote(dir)) : [];
+  if (!isRemote(dir)) await walk(dir, '.', 0, found);
   return found.sort((a, b) => (a.component < b.component ? -1 : 1));
 }
 
 async function walk(dir: string, component: string, depth: number, found: FilesSummary[]): Promise<void> {
   const entries = await readdir(join(dir, component), { withFileTypes: true }).catch(() => []);
-  let [files, bytes] = [0, 0];
-  const sizes = new Set<string>();
+  const tally = new Tally();
   for (const entry of entries) {
     const size = entry.isFile() ? sizeIn(entry.name) : undefined;
-    if (size === undefined) continue;
-    files += 1;
-    bytes += (await stat(join(dir, component, entry.name))).size;
-    sizes.add(size);
+    if (size !== undefined) tally.add(size, (await stat(join(dir, component, entry.name))).size);
   }
-  if (files > 0) found.push({ component, files, sizes: [...sizes].sort(), bytes });
+  found.push(...tally.summaryOf(component));
   if (depth === MAX_DEPTH) return;
   const folders = entries.filter((entry) => entry.isDirectory() && !entry.name.startsWith(TEMPORARY_PREFIX));
   for (const { name } of folders) {
     await walk(dir, component === '.' ? name : `${component}/${name}`, depth + 1, found);
+  }
+}
+
+/** The same of the files that a server lists. */
+function summariseListed(listed: readonly CacheFile[]): FilesSummary[] {
+  const tallies = new Map<string, Tally>();
+  for (const { path, bytes } of listed) {
+    const folders = path.split('/').slice(0, -1);
+    const size = sizeIn(path.slice(path.lastIndexOf('/') + 1));
+    if (size === undefined || folders.some((name: string) => name.startsWith(TEMPORARY_PREFIX))) continue;
+    const component = folders.length === 0 ? '.' : folders.join('/');
+    const tally = tallies.get(component) ?? new Tally();
+    tally.add(size, bytes);
+    tallies.set(component, tally);
+  }
+  return [...tallies].flatMap(([component, tally]) => tally.summaryOf(component));
+}
+
+/** Counts the files of a folder. */
+class Tally {
+  readonly #sizes = new Set<string>();
+  #files = 0;
+  #bytes = 0;
+
+  add(size: string, bytes: number): void {
+    this.#sizes.add(size);
+    this.#files += 1;
+    this.#bytes += bytes;
+  }
+
+  /** Nothing of a folder without files. */
+  summaryOf(component: string): FilesSummary[] {
+    const [files, bytes] = [this.#files, this.#bytes];
+    return files === 0 ? [] : [{ component, files, sizes: [...this.#sizes].sort(), bytes }];
   }
 }
 

@@ -13,6 +13,7 @@ import { componentState } from './component.ts';
 import { imageIdOf } from './data/image-names.ts';
 import { sizeOfView } from './data/view.ts';
 import { type FilesFacts, readFilesFacts } from './files-facts.ts';
+import { requireFolder } from './place.ts';
 import { type DrawOptions, serialisePlan } from './plan/plans.ts';
 import type { TeacherPlan } from './plan/types.ts';
 import { planCache, type SharedDraws } from './plan-cache.ts';
@@ -61,6 +62,7 @@ export async function importCache(
   options: CacheImportOptions = {},
 ): Promise<ImportedCache> {
   const { version = DEFAULT_VERSION, progress = silentProgress, signal = new AbortController().signal } = options;
+  for (const place of [files, recipe.cache.dir]) requireFolder(place, 'cache import');
   checkRecipe(recipe);
   using cancel = cancelled(signal);
   const names = new Map<string, readonly string[]>();

@@ -14,6 +14,7 @@ export {
   type CachedSample,
   OpenedCache,
 } from './opened-cache.ts';
+export { requireFolder } from './place.ts';
 export type { LatentsPlan, Plan, PredictionField, TeacherPlan, TextPlan } from './plan/types.ts';
 export { type CachePlans, type PlannedTeacher, planCache } from './plan-cache.ts';
 export { type CachedText, CacheReader } from './reader.ts';

@@ -19,7 +19,7 @@ export function nativeStore(engine: Engine): ComponentStore {
       builders.set(componentName(plan), builder);
       return builder.shards;
     },
-    isWhole: (plan, index) => unwrap(builderOf(componentName(plan)).isWhole(index)),
+    isWhole: async (plan, index) => unwrap(await builderOf(componentName(plan)).isWhole(index)),
     createShard: (plan, index) => {
       const shard = unwrap(builderOf(componentName(plan)).shard(index));
       return {

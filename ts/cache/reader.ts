@@ -1,4 +1,3 @@
-import { join } from 'node:path';
 import { inputError } from '../errors.ts';
 import type { Engine } from '../native/engine.ts';
 import { noise } from '../native/noise.ts';
@@ -8,6 +7,7 @@ import { componentName, componentState } from './component.ts';
 import { type Size, sizeOfView } from './data/view.ts';
 import { drawsOf } from './draws.ts';
 import { CacheFiles, type StoredRows } from './files.ts';
+import { placeIn } from './place.ts';
 import type { LatentsPlan, PredictionField, TeacherPlan, TextPlan } from './plan/types.ts';
 
 /** Plans of the components that are read. */
@@ -82,7 +82,7 @@ export class CacheReader {
     for (const plan of [plans.latents, plans.text, ...plans.teachers]) {
       if ((await componentState(plans.dir, plan)) === 'sealed') continue;
       throw inputError('ERR_CACHE_UNSEALED', 'is not built to its end', {
-        where: join(plans.dir, componentName(plan)),
+        where: placeIn(plans.dir, componentName(plan)),
         remedy: 'Run `potstill cache build` with the recipe.',
       });
     }

@@ -1,5 +1,5 @@
-import { join } from 'node:path';
 import { PotstillError } from '../errors.ts';
+import { placeIn } from './place.ts';
 import type { VerificationReport } from './report.ts';
 
 /** Kind of finding of a component without a seal, and so perhaps of one that is still being built. */
@@ -24,7 +24,7 @@ export function requireSound(dir: string, { findings }: VerificationReport, comp
       code: 'ERR_CACHE_DAMAGED',
       kind: 'check',
       what: `${what}${more}`,
-      where: join(dir, first.file === '' ? first.component : first.file),
+      where: placeIn(dir, first.file === '' ? first.component : first.file),
       remedy,
     });
   if (first.code === UNSEALED) {

@@ -1,9 +1,10 @@
-import { statSync } from 'node:fs';
-import { readdir, readFile, stat } from 'node:fs/promises';
+import { readFile, stat } from 'node:fs/promises';
 import { join } from 'node:path';
 import { z } from 'zod';
 import { inputError } from '../errors.ts';
 import { PLAN_FILE, SEAL_FILE } from './component.ts';
+import { type ListedComponent, listComponents } from './listing.ts';
+import { isRemote, placeIn, readDocument } from './place.ts';
 import { readApart, type TakeMembers } from './plan/read-apart.ts';
 
 /** A component as its plan and its folder tell, nothing of it checked by digest. */
@@ -75,13 +76,12 @@ export type SummarisedPlan =
  * @throws PotstillError `ERR_CACHE_MISSING` when there is no cache, `ERR_CACHE_PLAN` naming a plan that cannot be read
  */
 export async function summariseCache(dir: string): Promise<readonly ComponentSummary[]> {
-  const info = await stat(dir).catch(() => undefined);
-  if (info?.isDirectory() !== true) throw missing(dir, info === undefined ? 'no such folder' : 'is not a folder');
-  const found: ComponentSummary[] = [];
-  for (const component of await componentFolders(dir)) {
-    const summary = await summarise(dir, component);
-    if (summary !== undefined) found.push(summary);
+  if (!isRemote(dir)) {
+    const info = await stat(dir).catch(() => undefined);
+    if (info?.isDirectory() !== true) throw missing(dir, info === undefined ? 'no such folder' : 'is not a folder');
   }
+  const found: ComponentSummary[] = [];
+  for (const listed of await listComponents(dir)) if (hasPlan(listed)) found.push(await summarise(dir, listed));
   if (found.length === 0) {
     throw missing(dir, 'there is no cache here: neither latents nor text nor teachers have a plan');
   }
@@ -90,17 +90,11 @@ export async function summariseCache(dir: string): Promise<readonly ComponentSum
 
 /** Whether there is a component with a plan, whatever may be wrong with it. */
 export async function hasComponents(dir: string): Promise<boolean> {
-  for (const component of await componentFolders(dir)) {
-    const entries: readonly string[] = await readdir(join(dir, component)).catch(() => []);
-    if (entries.includes(PLAN_FILE)) return true;
-  }
-  return false;
+  return (await listComponents(dir)).some(hasPlan);
 }
 
-/** The folders that components have, whether there or not. */
-async function componentFolders(dir: string): Promise<string[]> {
-  const teachers = (await foldersIn(join(dir, 'teachers'))).sort().map((id) => `teachers/${id}`);
-  return ['latents', 'text', ...teachers];
+function hasPlan({ files }: ListedComponent): boolean {
+  return files.some(({ name }) => name === PLAN_FILE);
 }
 
 function missing(dir: string, what: string): Error {
@@ -111,26 +105,15 @@ function missing(dir: string, what: string): Error {
   });
 }
 
-async function foldersIn(folder: string): Promise<string[]> {
-  const entries = await readdir(folder, { withFileTypes: true }).catch(() => []);
-  return entries.filter((entry) => entry.isDirectory()).map(({ name }) => name);
-}
-
-async function summarise(dir: string, component: string): Promise<ComponentSummary | undefined> {
-  const folder = join(dir, component);
-  const entries = await readdir(folder, { withFileTypes: true }).catch(() => []);
-  const files = entries.filter((entry) => entry.isFile()).map(({ name }) => name);
-  if (!files.includes(PLAN_FILE)) return undefined;
-  // One by one: of tens of thousands of shards, promises would take several times the time and memory of the answers.
-  const bytes = files.reduce((sum, name) => sum + statSync(join(folder, name)).size, 0);
-  const plan = await readSummarisedPlan(join(folder, PLAN_FILE), component);
+async function summarise(dir: string, { component, files }: ListedComponent): Promise<ComponentSummary> {
+  const plan = await readSummarisedPlan(dir, component);
   return {
     component,
     plan,
-    sealed: files.includes(SEAL_FILE),
+    sealed: files.some(({ name }) => name === SEAL_FILE),
     records: recordsOf(plan),
-    shards: files.filter((name) => /^shard-\d{5,}\.safetensors$/.test(name)).length,
-    bytes,
+    shards: files.filter(({ name }) => /^shard-\d{5,}\.safetensors$/.test(name)).length,
+    bytes: files.reduce((sum, { bytes }) => sum + bytes, 0),
   };
 }
 
@@ -139,10 +122,16 @@ function recordsOf(plan: SummarisedPlan): number {
   return plan.component === 'text' ? plan.captions : plan.viewOfSample.length * plan.draws;
 }
 
-async function readSummarisedPlan(path: string, component: string): Promise<SummarisedPlan> {
+/** The bytes of a plan: those of a large one are never a text. */
+async function planBytes(dir: string, path: string): Promise<Uint8Array> {
+  return isRemote(dir) ? Buffer.from((await readDocument(dir, path)) ?? '') : readFile(join(dir, path));
+}
+
+async function readSummarisedPlan(dir: string, component: string): Promise<SummarisedPlan> {
+  const path = `${component}/${PLAN_FILE}`;
   const unreadable = (what: string): Error =>
     inputError('ERR_CACHE_PLAN', what, {
-      where: path,
+      where: placeIn(dir, path),
       remedy: 'See what else is wrong with `potstill cache verify`, or delete the folder and build it again.',
     });
   const refuse = ({ issues: [issue] }: z.ZodError, list?: string, first = 0): Error => {
@@ -186,7 +175,7 @@ async function readSummarisedPlan(path: string, component: string): Promise<Summ
   ]);
   let json: unknown;
   try {
-    json = readApart(await readFile(path), lists);
+    json = readApart(await planBytes(dir, path), lists);
   } catch (cause) {
     if (cause instanceof SyntaxError) throw unreadable('is not JSON');
     throw cause;

@@ -9,6 +9,7 @@ import { addonCandidates } from '../native/load.ts';
 import { chooseAddon } from '../native/load-engine.ts';
 import { type Progress, type ProgressTask, silentProgress } from '../progress.ts';
 import { listImages } from './data/walk.ts';
+import { isRemote } from './place.ts';
 import { type RecomputeOptions, recomputeRequest } from './recomputation.ts';
 import type { VerificationReport } from './report.ts';
 import type { Report } from './teller.ts';
@@ -60,7 +61,7 @@ export interface BackendOptions {
 }
 
 /**
- * Verifies a cache: structure (every file parses; digests, shapes, finite values, coverage of the plan) and determinism
+ * Verifies a cache in a folder or at an `s3://` location: structure (every file parses; digests, shapes, finite values, coverage of the plan) and determinism
  * (seeds, timesteps and noise made anew; predictions plausible), and, when asked, recomputation (entries drawn by a nonce are
  * computed again from the weights). Writes nothing.
  * Whatever is wrong in the cache is a finding of the report. Both layouts are recognised; the files layout has no plan, so
@@ -71,14 +72,7 @@ export interface BackendOptions {
  */
 export async function verifyCache(folder: string, options: VerifyOptions = {}): Promise<Verification> {
   const { backend = 'auto', progress = silentProgress, signal, images, recompute, device } = options;
-  const cache = resolve(folder);
-  const info = await stat(cache).catch(() => undefined);
-  if (info?.isDirectory() !== true) {
-    throw inputError('ERR_CACHE_MISSING', info === undefined ? 'no such folder' : 'is not a folder', {
-      where: folder,
-      remedy: "Name the cache's folder: the one with latents, text and teachers in it, or with the teachers' files.",
-    });
-  }
+  const cache = isRemote(folder) ? folder : await requireCacheFolder(folder);
   // Begun at the first report, for only then is it known how much there is to do.
   let tasks: ProgressTask[] = [];
   const reporter = (label: string, unit: string): Report => {
@@ -92,7 +86,7 @@ export async function verifyCache(folder: string, options: VerifyOptions = {}): 
       task.set(done);
     };
   };
-  const inWasm = backend === 'wasm' || (backend === 'auto' && !addonCandidates().some(({ loaded }) => loaded));
+  const inWasm = chooseBackend(backend, folder) === 'wasm';
   if (inWasm && device !== undefined && device !== 'cpu') {
     throw inputError('ERR_DEVICE', `WASM computes on the CPU, not on ${device}`, {
       where: '--device',
@@ -115,6 +109,25 @@ export async function verifyCache(folder: string, options: VerifyOptions = {}): 
   } finally {
     for (const task of tasks) task.end();
   }
+}
+
+async function requireCacheFolder(folder: string): Promise<string> {
+  const info = await stat(folder).catch(() => undefined);
+  if (info?.isDirectory() === true) return resolve(folder);
+  throw inputError('ERR_CACHE_MISSING', info === undefined ? 'no such folder' : 'is not a folder', {
+    where: folder,
+    remedy: "Name the cache's folder: the one with latents, text and teachers in it, or with the teachers' files.",
+  });
+}
+
+function chooseBackend(backend: VerifyBackend, cache: string): 'native' | 'wasm' {
+  const hasAddon = (): boolean => addonCandidates().some(({ loaded }) => loaded);
+  const chosen = backend === 'auto' ? (hasAddon() ? 'native' : 'wasm') : backend;
+  if (chosen === 'native' || !isRemote(cache)) return chosen;
+  throw inputError('ERR_S3_LOCATION', 'only the native backend reads from S3', {
+    where: cache,
+    remedy: 'Leave out --backend wasm, or copy the cache to a folder, for instance with `aws s3 sync`.',
+  });
 }
 
 /** One component of one model is loaded at a time; the UNet is the largest, and a VAE alone is small. */

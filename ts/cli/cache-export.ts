@@ -11,7 +11,7 @@ interface ExportOptions {
 /** `potstill cache export PATH --layout files --out DIR` */
 export function configureExport(command: Command, context: Context): void {
   command
-    .argument('<path>', "a cache's folder")
+    .argument('<path>', "a cache's folder, or s3://bucket/path")
     .description(
       'Writes what the teachers of a cache predicted as one file for every image, draw and teacher, with its noise and text:\n' +
         'OUT/<teacher>/{sha1}_{W}x{H}.safetensors. Says what that layout has no place for.',

@@ -6,7 +6,7 @@ import { formatBytes } from './format.ts';
 /** `potstill cache ls PATH` */
 export function configureLs(command: Command, context: Context): void {
   command
-    .argument('<path>', "a cache's folder")
+    .argument('<path>', "a cache's folder, or s3://bucket/path")
     .description('Lists what is in a cache. Nothing is checked: that is what verify does.')
     .action(async (path: string) => {
       const { surveyCache } = await import('../cache/index.ts');

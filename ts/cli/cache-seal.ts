@@ -5,7 +5,7 @@ import type { Context } from './command.ts';
 /** `potstill cache seal PATH` */
 export function configureSeal(command: Command, context: Context): void {
   command
-    .argument('<path>', "a cache's folder")
+    .argument('<path>', "a cache's folder, or s3://bucket/path")
     .description(
       'Joins the parts of a build (cache build --shard): proves that every planned record is there once, and seals what is\n' +
         'complete. Exits with 1 while shards are missing.',

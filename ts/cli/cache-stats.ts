@@ -7,7 +7,7 @@ import { formatBytes } from './format.ts';
 /** `potstill cache stats PATH` */
 export function configureStats(command: Command, context: Context): void {
   command
-    .argument('<path>', "a cache's folder")
+    .argument('<path>', "a cache's folder, or s3://bucket/path")
     .description(
       'Says how many bytes a training sample takes, here and in the layout with a file for every prediction.',
     )

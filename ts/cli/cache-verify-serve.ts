@@ -16,10 +16,14 @@ export async function serveVerifyPage(path: string | undefined, command: Command
       remedy: 'Leave it out, and choose it on the page.',
     });
   }
+  const [{ servePage }, { requireFolder }] = await Promise.all([
+    import('../serve/index.ts'),
+    import('../cache/index.ts'),
+  ]);
+  if (path !== undefined) requireFolder(path, '--serve');
   if (path !== undefined && (await stat(path).catch(() => undefined))?.isDirectory() !== true) {
     throw inputError('ERR_CACHE_MISSING', 'no such folder', { where: path, remedy: "Name the cache's folder." });
   }
-  const { servePage } = await import('../serve/index.ts');
   const server = await servePage({ cache: path });
   const offered = path === undefined ? '' : `, with ${path} on it`;
   context.result({ url: server.url }, () => `${server.url}\nThe page is there${offered}, until you press Ctrl-C.`);

@@ -23,7 +23,7 @@ interface VerifyOptions {
 /** `potstill cache verify PATH` */
 export function configureVerify(command: Command, context: Context): void {
   command
-    .argument('[path]', "a cache's folder")
+    .argument('[path]', "a cache's folder, or s3://bucket/path")
     .description(
       'Checks that a cache is what its plans and seals say, and, with --recompute, what the weights give. Exits with 1 if not.',
     )

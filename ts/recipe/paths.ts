@@ -36,8 +36,16 @@ export function resolvePaths(recipe: Recipe, baseOf: (path: readonly Step[]) => 
       images: absolute(set.images, 'data', index, 'images'),
       ...(set.masks === undefined ? {} : { masks: absolute(set.masks, 'data', index, 'masks') }),
     })),
-    cache: { ...recipe.cache, dir: absolute(recipe.cache.dir, 'cache', 'dir') },
+    cache: {
+      ...recipe.cache,
+      dir: isS3(recipe.cache.dir) ? recipe.cache.dir : absolute(recipe.cache.dir, 'cache', 'dir'),
+    },
   };
+}
+
+/** `s3://bucket/prefix` is the same from everywhere. */
+function isS3(place: string): boolean {
+  return place.startsWith('s3://');
 }
 
 /** Folder that a recipe's relative paths start at. */

@@ -182,7 +182,9 @@ const data = z.strictObject({
 
 const cache = z
   .strictObject({
-    dir: path.default('cache').describe('Folder of the cache; what fits in it already is not computed again.'),
+    dir: path
+      .default('cache')
+      .describe('Folder of the cache, or s3://bucket/path; what fits in it already is not computed again.'),
     layout: z
       .enum(['shards', 'files'])
       .default('shards')

@@ -1,12 +1,12 @@
 import { createHash } from 'node:crypto';
-import { readFile } from 'node:fs/promises';
-import { join } from 'node:path';
 import { canonicalJson, type Json } from '../cache/canonical.ts';
 import { componentName, SEAL_FILE } from '../cache/component.ts';
 import type { OpenedCache } from '../cache/index.ts';
 import { inspectUnet } from '../cache/inspect.ts';
+import { placeIn, readDocument } from '../cache/place.ts';
 import { digestAdapter } from '../cache/plan/adapter-digest.ts';
 import { type DigestOptions, digestComponent } from '../cache/plan/model-digest.ts';
+import { inputError } from '../errors.ts';
 import type { ResolvedRecipe } from '../recipe/index.ts';
 import { trainedAdapters } from '../recipe/student.ts';
 
@@ -28,7 +28,7 @@ export async function readSeals(
 ): Promise<Seals> {
   const { dir, latents, text, teachers } = plans;
   const names = [latents, text, ...teachers.map(({ plan }) => plan)].map(componentName);
-  const digests = names.map(async (name) => [name, sha256(await readFile(join(dir, name, SEAL_FILE)))] as const);
+  const digests = await Promise.all(names.map(async (name) => [name, sha256(await readSeal(dir, name))] as const));
   const { files, prediction, alphasCumprod } = await inspectUnet(model);
   const lora: Record<string, string> = {};
   for (const { name, lora: file } of trainedAdapters(train)) {
@@ -41,16 +41,25 @@ export async function readSeals(
     ...(mask === undefined ? {} : { mask: mask.digest }),
   }));
   return {
-    ...Object.fromEntries(await Promise.all(digests)),
+    ...Object.fromEntries(digests),
     data: digestOf(data),
     student: digestOf(student),
   };
+}
+
+async function readSeal(cache: string, component: string): Promise<string> {
+  const seal = await readDocument(cache, `${component}/${SEAL_FILE}`);
+  if (seal !== undefined) return seal;
+  throw inputError('ERR_CACHE_UNSEALED', 'has lost its seal while it was opened', {
+    where: placeIn(cache, component),
+    remedy: 'Leave the cache alone while it is trained on, and run the command again.',
+  });
 }
 
 function digestOf(value: object): string {
   return sha256(canonicalJson(value as Json));
 }
 
-function sha256(bytes: string | Uint8Array): string {
-  return createHash('sha256').update(bytes).digest('hex');
+function sha256(text: string): string {
+  return createHash('sha256').update(text).digest('hex');
 }

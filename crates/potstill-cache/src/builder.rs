@@ -4,24 +4,22 @@
 //! sees which shards are there, and writes the others.
 
 use std::collections::BTreeMap;
-use std::fs;
-use std::io::Write;
-use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
-use potstill_io::{Dtype, IoError, create_dir_durably, f32_to_bytes, layout_header, write_atomic, write_atomic_once};
+use potstill_io::{Dtype, f32_to_bytes, layout_header};
 
 use crate::canonical::sha256;
-use crate::component::{ComponentId, LOCK_FILE, PLAN_FILE, TEMPORARY_PREFIX, shard_file};
+use crate::component::{ComponentId, PLAN_FILE, shard_file};
 use crate::digest::Digest32;
 use crate::error::CacheError;
-use crate::folder::FolderSource;
 use crate::layout::{KEY, Layout, SEED, ShardRange, TIMESTEP};
 use crate::lock::{BuildLock, Hold};
 use crate::plan::{Plan, StorageDtype};
 use crate::reader::{read_plan, read_seal};
 use crate::seal::{Seal, ShardInfo};
 use crate::site::{Site, metadata};
+use crate::store::{CachePlace, make_folder, remove_leftovers};
 
 /// How far a component is built.
 #[derive(Debug, Clone, PartialEq)]
@@ -48,10 +46,14 @@ pub enum ComponentState {
 ///
 /// # Errors
 /// [`CacheError`]: an unreadable or malformed plan or seal, references that are missing or others.
-pub fn component_state(cache: &Path, plan: &Plan) -> Result<ComponentState, CacheError> {
-    let source = FolderSource::new(cache);
+pub fn component_state(cache: impl Into<CachePlace>, plan: &Plan) -> Result<ComponentState, CacheError> {
+    state_in(&cache.into(), plan)
+}
+
+fn state_in(place: &CachePlace, plan: &Plan) -> Result<ComponentState, CacheError> {
+    let source = place.source();
     let component = plan.component();
-    let (found, bytes) = match read_plan(&source, &component) {
+    let (found, bytes) = match read_plan(source, &component) {
         Ok(found) => found,
         Err(CacheError::Unplanned { .. }) => return Ok(ComponentState::Absent),
         Err(error) => return Err(error),
@@ -61,7 +63,7 @@ pub fn component_state(cache: &Path, plan: &Plan) -> Result<ComponentState, Cach
             plan: String::from_utf8_lossy(&bytes).into_owned(),
         });
     }
-    match read_seal(&source, &component) {
+    match read_seal(source, &component) {
         Ok((seal, _)) if seal.plan == sha256(&bytes) => return Ok(ComponentState::Sealed(seal)),
         Ok((seal, _)) => {
             return Err(CacheError::Mismatch {
@@ -76,7 +78,7 @@ pub fn component_state(cache: &Path, plan: &Plan) -> Result<ComponentState, Cach
         Err(CacheError::Unsealed { .. }) => {}
         Err(error) => return Err(error),
     }
-    let site = Site::of(cache, plan, &bytes)?;
+    let site = Site::of(place, plan, &bytes)?;
     Ok(ComponentState::Partial {
         done: site.done()?,
         total: site.layout.shard_count(),
@@ -104,18 +106,40 @@ fn refuse_finished(state: ComponentState, component: &ComponentId, wanted: &[u8]
 #[derive(Debug, Clone)]
 pub struct Builder {
     site: Site,
-    lock: Arc<BuildLock>,
+    claim: Arc<Claim>,
     hold: Hold,
 }
 
+/// That a build is at work on a component.
+#[derive(Debug)]
+struct Claim {
+    /// Of the folder, where there is one.
+    lock: Option<BuildLock>,
+    ended: AtomicBool,
+}
+
+impl Claim {
+    fn is_held(&self) -> bool {
+        !self.ended.load(Ordering::Acquire) && self.lock.as_ref().is_none_or(BuildLock::is_held)
+    }
+
+    fn release(&self) {
+        self.ended.store(true, Ordering::Release);
+        if let Some(lock) = &self.lock {
+            lock.release();
+        }
+    }
+}
+
 impl Builder {
-    /// Begins or continues building: writes the plan if there is none, removes what a killed build left half-written.
+    /// Begins or continues building: writes the plan if there is none, removes what a killed build left half-written. Where there
+    /// is no folder to lock, as [`Builder::begin_part`].
     ///
     /// # Errors
     /// [`CacheError::ForeignPlan`] when the folder holds another plan, [`CacheError::Sealed`] when nothing is left to
     /// build, [`CacheError::Busy`] while another build is at work on it, [`CacheError::Mismatch`] or [`CacheError::Unplanned`] for a teacher without its latents and text.
-    pub fn begin(cache: &Path, plan: &Plan) -> Result<Self, CacheError> {
-        Self::begin_as(cache, plan, Hold::Alone)
+    pub fn begin(cache: impl Into<CachePlace>, plan: &Plan) -> Result<Self, CacheError> {
+        Self::begin_as(&cache.into(), plan, Hold::Alone)
     }
 
     /// Begins or continues building together with other processes, each of which writes other shards. A shard that is
@@ -124,38 +148,40 @@ impl Builder {
     ///
     /// # Errors
     /// As [`Builder::begin`]; [`CacheError::Busy`] while a build is at work that is no part.
-    pub fn begin_part(cache: &Path, plan: &Plan) -> Result<Self, CacheError> {
-        Self::begin_as(cache, plan, Hold::WithOthers)
+    pub fn begin_part(cache: impl Into<CachePlace>, plan: &Plan) -> Result<Self, CacheError> {
+        Self::begin_as(&cache.into(), plan, Hold::WithOthers)
     }
 
-    fn begin_as(cache: &Path, plan: &Plan, hold: Hold) -> Result<Self, CacheError> {
+    fn begin_as(place: &CachePlace, plan: &Plan, hold: Hold) -> Result<Self, CacheError> {
         let component = plan.component();
         plan.validate().map_err(|source| CacheError::Plan {
             place: format!("plan of {component}"),
             source,
         })?;
         let bytes = plan.to_bytes()?;
-        let site = Site::of(cache, plan, &bytes)?;
-        let folder = site.folder();
+        let site = Site::of(place, plan, &bytes)?;
         // Before a folder is made for it.
-        refuse_finished(component_state(cache, plan)?, &component, &bytes)?;
-        create_dir_durably(&folder)?;
-        let lock = Arc::new(BuildLock::acquire(&folder, &component, hold)?);
-        // Again: another build may have ended since.
-        let begun = refuse_finished(component_state(cache, plan)?, &component, &bytes)?;
-        if hold == Hold::Alone {
-            remove_leftovers(&folder)?;
-        }
-        if !begun {
-            let path = folder.join(PLAN_FILE);
-            let is_first = write_atomic_once(&path, |writer| {
-                writer.write_all(&bytes).map_err(IoError::system("write", &path))
-            })?;
-            if !is_first {
-                refuse_finished(component_state(cache, plan)?, &component, &bytes)?;
+        let mut begun = refuse_finished(state_in(place, plan)?, &component, &bytes)?;
+        let mut lock = None;
+        let mut hold = hold;
+        match place.0.folder() {
+            Some(cache) => {
+                let folder = make_folder(cache, &component)?;
+                lock = Some(BuildLock::acquire(&folder, &component, hold)?);
+                // Again: another build may have ended since.
+                begun = refuse_finished(state_in(place, plan)?, &component, &bytes)?;
+                if hold == Hold::Alone {
+                    remove_leftovers(&folder)?;
+                }
             }
+            None => hold = Hold::WithOthers,
         }
-        Ok(Self { site, lock, hold })
+        if !begun && !place.0.create(&component.file(PLAN_FILE), &[&bytes])? {
+            refuse_finished(state_in(place, plan)?, &component, &bytes)?;
+        }
+        let ended = AtomicBool::new(false);
+        let claim = Arc::new(Claim { lock, ended });
+        Ok(Self { site, claim, hold })
     }
 
     /// The component.
@@ -224,7 +250,7 @@ impl Builder {
 
     /// Ends the build: others may go on with it. Its writers write nothing any more.
     pub fn end(&self) {
-        self.lock.release();
+        self.claim.release();
     }
 }
 
@@ -304,13 +330,13 @@ impl ShardWriter {
             range,
             mut fields,
         } = self;
-        let Builder { site, lock, hold } = builder;
+        let Builder { site, claim, hold } = builder;
         let wrong = |reason: String| CacheError::Shard {
             component: site.component.clone(),
             shard: range.index,
             reason,
         };
-        if !lock.is_held() {
+        if !claim.is_held() {
             return Err(wrong("its build was ended before it was written".to_owned()));
         }
         let specs = site.layout.tensors(range)?;
@@ -342,30 +368,28 @@ impl ShardWriter {
         let (header, order) =
             layout_header(&specs, &metadata(site.plan, range.index)).map_err(|error| wrong(error.to_string()))?;
         let file = shard_file(range.index);
-        let path = site.folder().join(&file);
-        let mut hasher = blake3::Hasher::new();
-        let parts = || std::iter::once(&header).chain(order.iter().map(|&i| &data[i]));
-        let write = |writer: &mut dyn Write| {
-            parts()
-                .try_for_each(|part| writer.write_all(part))
-                .map_err(IoError::system("write", &path))
-        };
+        let path = site.component.file(&file);
+        let parts: Vec<&[u8]> = std::iter::once(&header[..])
+            .chain(order.iter().map(|&i| &data[i][..]))
+            .collect();
+        let store = &site.place.0;
         match hold {
-            Hold::Alone => write_atomic(&path, write)?,
+            Hold::Alone => store.replace(&path, &parts)?,
             // Another part was here first, or the file is damaged.
             Hold::WithOthers => {
-                if !write_atomic_once(&path, write)? {
+                if !store.create(&path, &parts)? {
                     if site.is_done(range)? {
                         return site.inspect(range);
                     }
-                    write_atomic(&path, write)?;
+                    store.replace(&path, &parts)?;
                 }
             }
         }
-        parts().for_each(|part| {
+        let mut hasher = blake3::Hasher::new();
+        for part in &parts {
             hasher.update(part);
-        });
-        let bytes = parts().map(|part| part.len() as u64).sum();
+        }
+        let bytes = parts.iter().map(|part| part.len() as u64).sum();
         Ok(ShardInfo {
             file,
             bytes,
@@ -394,15 +418,4 @@ fn largest_finite(dtype: StorageDtype) -> f32 {
         StorageDtype::Bf16 => f32::from_bits(0x7f7f_7fff),
         StorageDtype::F32 => f32::MAX,
     }
-}
-
-fn remove_leftovers(folder: &Path) -> Result<(), CacheError> {
-    for entry in fs::read_dir(folder).map_err(IoError::system("list", folder))? {
-        let entry = entry.map_err(IoError::system("list", folder))?;
-        if entry.file_name().to_string_lossy().starts_with(TEMPORARY_PREFIX) && entry.file_name() != LOCK_FILE {
-            let path = entry.path();
-            fs::remove_file(&path).map_err(IoError::system("remove", &path))?;
-        }
-    }
-    Ok(())
 }

@@ -248,7 +248,7 @@ impl Judge {
             return Ok(Self::All(GarbageKind::Teacher));
         }
         let has = |name: &str| files.contains(&id.file(name));
-        match Site::at(cache, id) {
+        match Site::at(&cache.into(), id) {
             Ok(site) => Ok(Self::Plan {
                 site: Box::new(site),
                 is_sealed: has(SEAL_FILE),

@@ -3,6 +3,7 @@
 //! * [`Plan`]: the canonical JSON that fixes the content of a component; [`Layout`]: which record lies where.
 //! * [`Builder`], [`ShardWriter`] (feature `fs`): writing that a kill at any moment cannot spoil, and resuming it.
 //! * [`Seal`]: what was written; [`seal()`] (feature `fs`) joins what several builders wrote.
+//! * [`CachePlace`], [`Store`] (feature `fs`): where it is written, a folder or what is like one.
 //! * [`find_garbage`] (feature `fs`): what nothing refers to.
 //! * [`CacheReader`]: records by index, over any [`Source`] of files; [`ReadAhead`] (feature `fs`) reads before they are
 //!   wanted.
@@ -35,6 +36,8 @@ mod garbage;
 mod lock;
 #[cfg(feature = "fs")]
 mod site;
+#[cfg(feature = "fs")]
+mod store;
 
 pub use canonical::{canonical_json, sha256};
 pub use component::{ComponentId, PLAN_FILE, SEAL_FILE, shard_file};
@@ -73,3 +76,5 @@ pub use folder::FolderSource;
 pub use garbage::{Garbage, GarbageFound, GarbageKind, find_garbage, remove_garbage};
 #[cfg(feature = "fs")]
 pub use site::{Coverage, coverage, seal};
+#[cfg(feature = "fs")]
+pub use store::{CachePlace, Store};

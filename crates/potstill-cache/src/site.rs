@@ -1,22 +1,21 @@
 //! A component's folder on disk: which shards are there, and sealing them.
 
-use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::collections::{BTreeMap, BTreeSet};
 
-use potstill_io::{Header, IoError, TensorSpec, write_atomic};
+use potstill_io::{Header, TensorSpec};
 use rayon::prelude::*;
 
 use crate::canonical::sha256;
 use crate::component::{ComponentId, SEAL_FILE, shard_file, shard_index};
 use crate::digest::Digest32;
 use crate::error::CacheError;
-use crate::folder::FolderSource;
 use crate::layout::{KEY, Layout, ShardRange};
 use crate::lock::{BuildLock, Hold};
 use crate::plan::Plan;
 use crate::reader::{References, read_plan, read_references, read_seal};
 use crate::seal::{Dependencies, Seal, ShardInfo};
 use crate::source::{Source, SourceError};
+use crate::store::CachePlace;
 use crate::verify::{ShardProblem, hash_shard, read_header};
 
 /// What of a planned component is written.
@@ -34,8 +33,8 @@ pub struct Coverage {
 ///
 /// # Errors
 /// [`CacheError`]: an unreadable or malformed plan, references that are missing or others.
-pub fn coverage(cache: &Path, component: &ComponentId) -> Result<Coverage, CacheError> {
-    let site = Site::at(cache, component)?;
+pub fn coverage(cache: impl Into<CachePlace>, component: &ComponentId) -> Result<Coverage, CacheError> {
+    let site = Site::at(&cache.into(), component)?;
     let done = site.done()?;
     let missing = (0..site.layout.shard_count()).filter(|index| done.binary_search(index).is_err());
     Ok(Coverage {
@@ -51,16 +50,20 @@ pub fn coverage(cache: &Path, component: &ComponentId) -> Result<Coverage, Cache
 /// [`CacheError::Shard`] naming a shard that is missing, damaged, of another plan or beyond it; [`CacheError::Unsealed`]
 /// when a teacher's latents or text are not sealed yet; [`CacheError::Sealed`] when there is a seal already;
 /// [`CacheError::Busy`] while it is being built.
-pub fn seal(cache: &Path, component: &ComponentId) -> Result<Seal, CacheError> {
-    let site = Site::at(cache, component)?;
-    let _lock = BuildLock::acquire(&site.folder(), component, Hold::Alone)?;
+pub fn seal(cache: impl Into<CachePlace>, component: &ComponentId) -> Result<Seal, CacheError> {
+    let place = cache.into();
+    let site = Site::at(&place, component)?;
+    let folder = place.0.folder().map(|cache| cache.join(component.to_string()));
+    let _lock = folder
+        .map(|folder| BuildLock::acquire(&folder, component, Hold::Alone))
+        .transpose()?;
     site.seal()
 }
 
 /// Where a component's files are and what should be in them.
 #[derive(Debug, Clone)]
 pub(crate) struct Site {
-    pub cache: PathBuf,
+    pub place: CachePlace,
     pub component: ComponentId,
     pub layout: Layout,
     pub plan: Digest32,
@@ -68,13 +71,13 @@ pub(crate) struct Site {
 
 impl Site {
     /// Of a plan and its canonical JSON.
-    pub fn of(cache: &Path, plan: &Plan, bytes: &[u8]) -> Result<Self, CacheError> {
+    pub fn of(place: &CachePlace, plan: &Plan, bytes: &[u8]) -> Result<Self, CacheError> {
         let references = match plan {
-            Plan::Teacher(_) => read_references(&FolderSource::new(cache))?,
+            Plan::Teacher(_) => read_references(place.source())?,
             _ => References::default(),
         };
         Ok(Self {
-            cache: cache.to_owned(),
+            place: place.clone(),
             component: plan.component(),
             layout: Layout::new(plan.clone(), &references)?,
             plan: sha256(bytes),
@@ -82,29 +85,35 @@ impl Site {
     }
 
     /// Of the plan that lies there.
-    pub fn at(cache: &Path, component: &ComponentId) -> Result<Self, CacheError> {
-        let (plan, bytes) = read_plan(&FolderSource::new(cache), component)?;
-        Self::of(cache, &plan, &bytes)
-    }
-
-    pub fn folder(&self) -> PathBuf {
-        self.cache.join(self.component.to_string())
+    pub fn at(place: &CachePlace, component: &ComponentId) -> Result<Self, CacheError> {
+        let (plan, bytes) = read_plan(place.source(), component)?;
+        Self::of(place, &plan, &bytes)
     }
 
     /// Shards that are there, whole by their headers, and of this plan.
     pub fn done(&self) -> Result<Vec<u32>, CacheError> {
-        let mut done = Vec::new();
-        for shard in self.layout.shards() {
-            if self.is_done(shard)? {
-                done.push(shard.index);
-            }
-        }
-        Ok(done)
+        let prefix = self.component.file("");
+        let files = self.place.source().list()?;
+        let there: BTreeSet<u32> = files
+            .iter()
+            .filter_map(|path| path.strip_prefix(&prefix).and_then(shard_index))
+            .collect();
+        let ranges: Vec<ShardRange> = self
+            .layout
+            .shards()
+            .filter(|shard| there.contains(&shard.index))
+            .collect();
+        let looked: Vec<_> = ranges
+            .par_iter()
+            .map(|&shard| Ok(self.is_done(shard)?.then_some(shard.index)))
+            .collect();
+        let done: Result<Vec<_>, CacheError> = looked.into_iter().collect();
+        Ok(done?.into_iter().flatten().collect())
     }
 
     pub fn is_done(&self, shard: ShardRange) -> Result<bool, CacheError> {
         let path = self.component.file(&shard_file(shard.index));
-        match read_header(&FolderSource::new(&self.cache), &path) {
+        match read_header(self.place.source(), &path) {
             Ok((header, _)) => self.belongs(&header, shard),
             Err(ShardProblem::Header(_) | ShardProblem::Source(SourceError::Missing { .. })) => Ok(false),
             Err(ShardProblem::Source(error)) => Err(error.into()),
@@ -124,9 +133,9 @@ impl Site {
     }
 
     pub fn seal(&self) -> Result<Seal, CacheError> {
-        let source = FolderSource::new(&self.cache);
+        let source = &*self.place.0.snapshot();
         let component = &self.component;
-        match read_seal(&source, component) {
+        match read_seal(source, component) {
             Err(CacheError::Unsealed { .. }) => {}
             Ok(_) => {
                 return Err(CacheError::Sealed {
@@ -137,36 +146,39 @@ impl Site {
         }
         let dependencies = match component {
             ComponentId::Teacher(_) => Some(Dependencies {
-                latents: sha256(&read_seal(&source, &ComponentId::Latents)?.1),
-                text: sha256(&read_seal(&source, &ComponentId::Text)?.1),
+                latents: sha256(&read_seal(source, &ComponentId::Latents)?.1),
+                text: sha256(&read_seal(source, &ComponentId::Text)?.1),
             }),
             _ => None,
         };
-        self.refuse_extra_shards(&source)?;
+        self.refuse_extra_shards(source)?;
         let ranges: Vec<ShardRange> = self.layout.shards().collect();
-        let inspected: Vec<_> = ranges.par_iter().map(|&range| self.inspect(range)).collect();
+        let inspected: Vec<_> = ranges.par_iter().map(|&range| self.inspect_in(source, range)).collect();
+        if let Some(error) = source.failure() {
+            return Err(error.into());
+        }
         // Of several errors the first in the plan's order, whatever thread met it.
         let shards = inspected.into_iter().collect::<Result<Vec<_>, _>>()?;
         let seal = Seal::new(component, self.plan, shards, dependencies);
-        let (path, bytes) = (self.folder().join(SEAL_FILE), seal.to_bytes()?);
-        write_atomic(&path, |writer| {
-            writer.write_all(&bytes).map_err(IoError::system("write", &path))
-        })?;
+        self.place.0.replace(&component.file(SEAL_FILE), &[&seal.to_bytes()?])?;
         Ok(seal)
     }
 
     /// Reads a shard: what the seal says of it.
     pub fn inspect(&self, range: ShardRange) -> Result<ShardInfo, CacheError> {
-        let source = FolderSource::new(&self.cache);
+        self.inspect_in(self.place.source(), range)
+    }
+
+    fn inspect_in<S: Source + ?Sized>(&self, source: &S, range: ShardRange) -> Result<ShardInfo, CacheError> {
         let file = shard_file(range.index);
         let path = self.component.file(&file);
         let wrong = |reason: String| self.wrong(range.index, reason);
-        let (header, bytes) = read_header(&source, &path).map_err(|problem| wrong(problem.to_string()))?;
+        let (header, bytes) = read_header(source, &path).map_err(|problem| wrong(problem.to_string()))?;
         if !self.belongs(&header, range)? {
             return Err(wrong(format!("{path} is of another plan")));
         }
-        self.check_keys(&source, &header, range)?;
-        let blake3 = hash_shard(&source, &path, bytes).map_err(|error| wrong(error.to_string()))?;
+        self.check_keys(source, &header, range)?;
+        let blake3 = hash_shard(source, &path, bytes).map_err(|error| wrong(error.to_string()))?;
         Ok(ShardInfo {
             file,
             bytes,
@@ -176,7 +188,7 @@ impl Site {
     }
 
     /// That a shard's records are those of the plan, each at its place.
-    fn check_keys(&self, source: &FolderSource, header: &Header, range: ShardRange) -> Result<(), CacheError> {
+    fn check_keys<S: Source + ?Sized>(&self, source: &S, header: &Header, range: ShardRange) -> Result<(), CacheError> {
         let wrong = |reason: String| self.wrong(range.index, reason);
         let path = self.component.file(&shard_file(range.index));
         let Some(tensor) = header.get(KEY) else {
@@ -196,7 +208,7 @@ impl Site {
     }
 
     /// A shard beyond the plan would hold records that are there already, or that nobody asked for.
-    fn refuse_extra_shards(&self, source: &FolderSource) -> Result<(), CacheError> {
+    fn refuse_extra_shards<S: Source + ?Sized>(&self, source: &S) -> Result<(), CacheError> {
         let prefix = self.component.file("");
         for path in source.list()? {
             let index = path.strip_prefix(&prefix).and_then(shard_index);

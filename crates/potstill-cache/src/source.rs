@@ -59,6 +59,18 @@ pub enum SourceError {
         /// The file, relative to the cache.
         path: String,
     },
+    /// A server said no, or did not answer.
+    #[error("{place}: {reason}")]
+    Remote {
+        /// What was asked for, as people call it: `s3://bucket/key`.
+        place: String,
+        /// What is wrong.
+        reason: String,
+        /// What to do about it.
+        remedy: &'static str,
+        /// Whether it is this machine's connection rather than what was asked for.
+        is_here: bool,
+    },
     /// Anything else.
     #[error("{path} cannot be read: {reason}")]
     Failed {
@@ -78,6 +90,7 @@ impl SourceError {
             Self::TooShort { .. } => "Copy the file again, and leave the cache alone while it is read.",
             Self::TooLarge { .. } => "This is no such file of a cache: copy it again, or build the component again.",
             Self::Link { .. } => "Put the file itself there.",
+            Self::Remote { remedy, .. } => remedy,
             Self::Failed { .. } => "Look at the file's permissions and the disk.",
         }
     }
@@ -120,6 +133,12 @@ pub trait Source: MaybeSync {
     fn read_into(&self, path: &str, limit: u64, buffer: &mut Vec<u8>) -> Result<(), SourceError> {
         room_for(path, self.size(path)?, limit, buffer)?;
         self.read(path, 0, buffer)
+    }
+
+    /// What has kept from reading any file at all, such as a server that does not answer: no fault of the cache, and so no
+    /// finding. None of sources that are on this machine.
+    fn failure(&self) -> Option<SourceError> {
+        None
     }
 }
 

@@ -42,7 +42,7 @@ const store: ComponentStore = {
     }));
     return Promise.all(ranges);
   },
-  isWhole: (_, index) => {
+  isWhole: async (_, index) => {
     const file = join(cache, 'text', shardFile(index));
     return existsSync(file) && readFileSync(file, 'utf8') !== 'damaged';
   },

@@ -72,11 +72,22 @@ export async function buildComponent(
     const isCompleted = part === undefined || plan.component !== 'teacher';
     if (part !== undefined && isCompleted) await work.run(toHelpWith(part, shards));
     if (isCompleted) await sealOnce(cache, plan, store);
-    const missing = isCompleted ? 0 : countOf(shards.filter(({ index }) => !store.isWhole(plan, index)));
+    const missing = isCompleted ? 0 : countOf(await missingAmong(shards, plan, store));
     return { ...outcome, computed: work.computed, missing, sealed: isCompleted };
   } finally {
     store.end(plan);
   }
+}
+
+/** Shards that are not there by now. */
+async function missingAmong(
+  shards: readonly ShardState[],
+  plan: Plan,
+  store: ComponentStore,
+): Promise<readonly ShardState[]> {
+  const missing: ShardState[] = [];
+  for (const shard of shards) if (!(await store.isWhole(plan, shard.index))) missing.push(shard);
+  return missing;
 }
 
 function countOf(shards: readonly ShardState[]): number {
@@ -130,14 +141,14 @@ class ShardWork {
   async run(shards: readonly ShardState[]): Promise<void> {
     const { plan, label, unit, open } = this.#build;
     const { progress, signal } = this.#options;
-    const missing = shards.filter(({ index }) => !this.#store.isWhole(plan, index));
+    const missing = await missingAmong(shards, plan, this.#store);
     if (missing.length === 0) return;
     using task = progress.start(label, { total: countOf(missing), unit });
     const producer = await open();
     try {
       for (const { index, from, to } of missing) {
         signal.throwIfAborted();
-        if (this.#store.isWhole(plan, index)) continue;
+        if (await this.#store.isWhole(plan, index)) continue;
         await this.#produce(producer, { index, from, to }, task);
       }
     } finally {

@@ -34,7 +34,7 @@ export interface ComponentStore {
    */
   begin(cache: string, plan: Plan, isPart: boolean): Promise<readonly ShardState[]>;
   /** Whether a shard of a component that was begun is there by now. */
-  isWhole(plan: Plan, index: number): boolean;
+  isWhole(plan: Plan, index: number): Promise<boolean>;
   /** Of a component that was begun. */
   createShard(plan: Plan, index: number): ShardWriter;
   /** Writes the seal over all shards. */

@@ -101,7 +101,8 @@ struct Job<'a> {
 /// Whatever is wrong *in* the cache is a finding of the report; an error is only what keeps one from looking.
 ///
 /// # Errors
-/// [`CacheError::NoCache`] when there is nothing of a cache, [`CacheError::Source`] when it cannot be listed.
+/// [`CacheError::NoCache`] when there is nothing of a cache, [`CacheError::Source`] when it cannot be listed, or its
+/// [source fails](Source::failure).
 pub fn verify<S: Source + ?Sized>(source: &S, options: &VerifyOptions<'_>) -> Result<Report, CacheError> {
     // By bytes: sources sort by what their language compares, and the same cache gives the same report everywhere.
     let mut files = source.list()?;
@@ -111,7 +112,8 @@ pub fn verify<S: Source + ?Sized>(source: &S, options: &VerifyOptions<'_>) -> Re
     let folders = files_entries(&files);
     let is_document = |path: &String| [PLAN_FILE, SEAL_FILE].contains(&path.rsplit('/').next().unwrap_or_default());
     if !folders.is_empty() && (ids.is_empty() || !files.iter().any(is_document)) {
-        return Ok(files::verify(source, &files, &folders, options));
+        let report = files::verify(source, &files, &folders, options);
+        return source.failure().map_or(Ok(report), |error| Err(error.into()));
     }
     if ids.is_empty() {
         return Err(CacheError::NoCache);
@@ -193,6 +195,9 @@ pub fn verify<S: Source + ?Sized>(source: &S, options: &VerifyOptions<'_>) -> Re
                 bands,
             });
         }
+    }
+    if let Some(error) = source.failure() {
+        return Err(error.into());
     }
     Ok(Report::new(options.level, reports, findings, statistics))
 }

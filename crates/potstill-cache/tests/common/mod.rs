@@ -8,9 +8,9 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use potstill_cache::{
-    Builder, CacheFormat, Digest32, EncoderDigest, LatentsPlan, Layout, ModelDigest, NoisePlan, Plan, PredictionField,
-    PredictionKind, Sampling, SchedulePlan, StorageDtype, TeacherPlan, TextPlan, TextShape, Unconditional, VaePlan,
-    ViewOfImage, WeightStorage, sha256,
+    Builder, CacheFormat, CachePlace, Digest32, EncoderDigest, LatentsPlan, Layout, ModelDigest, NoisePlan, Plan,
+    PredictionField, PredictionKind, Sampling, SchedulePlan, StorageDtype, TeacherPlan, TextPlan, TextShape,
+    Unconditional, VaePlan, ViewOfImage, WeightStorage, sha256,
 };
 use potstill_noise::{Generator, PhiloxNormals, Stream};
 
@@ -138,7 +138,7 @@ pub fn normals(seed: u64, n: usize) -> Vec<f32> {
 }
 
 /// Writes all shards of a component with `values(field, record, number of values)`.
-pub fn build(cache: &Path, plan: &Plan, values: &mut dyn FnMut(&Layout, &str, u64, usize) -> Vec<f32>) {
+pub fn build(cache: impl Into<CachePlace>, plan: &Plan, values: &mut dyn FnMut(&Layout, &str, u64, usize) -> Vec<f32>) {
     let builder = Builder::begin(cache, plan).unwrap();
     for range in builder.layout().shards().collect::<Vec<_>>() {
         let mut writer = builder.shard(range.index).unwrap();

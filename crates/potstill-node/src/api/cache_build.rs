@@ -1,6 +1,5 @@
 //! Writing a cache: the plan, shards of records, the seal.
 
-use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use napi::Env;
@@ -9,6 +8,7 @@ use napi_derive::napi;
 use potstill_cache::{Builder, CacheError, Plan, ShardWriter};
 
 use super::cache_errors::cache_error;
+use super::cache_source::cache_place;
 use crate::core::{Engine, OpError, Outcome, Result, id, run_job, tensor, values};
 
 /// A shard of a plan: the records `from` to `to`, and whether its file is there and of this plan.
@@ -44,8 +44,12 @@ pub fn begin_cache(env: &Env, cache: String, plan: String, part: Option<bool>) -
 fn begin(cache: String, plan: &str, part: bool) -> Result<CacheBuilder> {
     let failed = cache_error(&cache);
     let plan = Plan::parse(plan.as_bytes()).map_err(|error| OpError::input("ERR_CACHE_PLAN", error).at(&cache))?;
-    let begin = if part { Builder::begin_part } else { Builder::begin };
-    let builder = begin(Path::new(&cache), &plan).map_err(&failed)?;
+    let place = cache_place(&cache)?;
+    let builder = match part {
+        true => Builder::begin_part(place, &plan),
+        false => Builder::begin(place, &plan),
+    };
+    let builder = builder.map_err(&failed)?;
     let done = builder.done().map_err(&failed)?;
     let shards = builder.layout().shards().map(|shard| PlannedShard {
         index: shard.index,
@@ -67,9 +71,12 @@ impl CacheBuilder {
     }
 
     /// Whether a shard is written by now, perhaps by another part.
-    #[napi(ts_return_type = "Outcome<boolean>", catch_unwind)]
-    pub fn is_whole(&self, index: u32) -> Outcome<bool> {
-        Outcome(self.builder.is_done(index).map_err(cache_error(&self.cache)))
+    #[napi(ts_return_type = "Promise<Outcome<boolean>>", catch_unwind)]
+    pub fn is_whole<'env>(&self, env: &'env Env, index: u32) -> napi::Result<Object<'env>> {
+        let (cache, builder) = (self.cache.clone(), self.builder.clone());
+        run_job(env, "cache", move || {
+            builder.is_done(index).map_err(cache_error(&cache))
+        })
     }
 
     /// A writer of one shard.

@@ -12,6 +12,8 @@ pub fn cache_error(cache: &str) -> impl Fn(CacheError) -> OpError + '_ {
             CacheError::Io(_) => "ERR_FILE_ACCESS",
             CacheError::Source(source) | CacheError::Record { source, .. } => match source {
                 SourceError::Missing { .. } => "ERR_CACHE_MISSING",
+                SourceError::Remote { is_here: true, .. } => "ERR_S3_UNREACHABLE",
+                SourceError::Remote { .. } => "ERR_S3_REFUSED",
                 _ => "ERR_CACHE_UNREADABLE",
             },
             CacheError::Plan { .. } => "ERR_CACHE_PLAN",
@@ -27,6 +29,25 @@ pub fn cache_error(cache: &str) -> impl Fn(CacheError) -> OpError + '_ {
         };
         match error {
             CacheError::Io(error) => error.into(),
+            CacheError::Source(SourceError::Remote {
+                place,
+                reason,
+                remedy,
+                is_here,
+            })
+            | CacheError::Record {
+                source:
+                    SourceError::Remote {
+                        place,
+                        reason,
+                        remedy,
+                        is_here,
+                    },
+                ..
+            } => match is_here {
+                true => OpError::machine(code, reason).at(place).remedy(remedy),
+                false => OpError::input(code, reason).at(place).remedy(remedy),
+            },
             other => {
                 let remedy = other.remedy();
                 let error = OpError::input(code, other).at(cache);

@@ -9,7 +9,7 @@ use napi_derive::napi;
 use potstill_cache::{CacheReader, Digest32, ExportOptions, export_files};
 
 use super::cache_errors::cache_error;
-use super::cache_source::Cancellable;
+use super::cache_source::scattered_source;
 use super::cache_verify::VerificationProgress;
 use crate::core::{CancelToken, OpError, run_job};
 
@@ -62,7 +62,7 @@ pub fn export_cache<'env>(
             let key = Digest32::from_hex(&digest).ok_or_else(|| OpError::bug(format!("{digest} is no digest")))?;
             image_ids.entry(key).or_default().push(id);
         }
-        let source = Box::new(Cancellable::new(Path::new(&cache), &cancel));
+        let source = scattered_source(&cache, &cancel)?;
         let options = ExportOptions {
             image_ids: &image_ids,
             progress: Some(&progress),

@@ -1,16 +1,16 @@
 //! Reading records of a cache into tensors.
 
-use std::path::Path;
 use std::sync::Arc;
 
 use napi::Env;
 use napi::bindgen_prelude::{Float64Array, Object};
 use napi_derive::napi;
-use potstill_cache::{CacheError, CacheReader, FolderSource, ReadAhead, Rows};
+use potstill_cache::{CacheError, CacheReader, ReadAhead, Rows};
 use potstill_engine::{Tensor, Value};
 
 use super::cache_errors::cache_error;
-use crate::core::{Engine, Result, run_job};
+use super::cache_source::scattered_source;
+use crate::core::{CancelToken, Engine, Result, run_job};
 
 /// Sealed components of a cache, opened for reading.
 #[napi]
@@ -41,7 +41,7 @@ impl CacheHandle {
 #[napi(ts_return_type = "Promise<Outcome<CacheHandle>>", catch_unwind)]
 pub fn open_cache(env: &Env, cache: String, teachers: Vec<String>) -> napi::Result<Object<'_>> {
     run_job(env, "cache", move || {
-        let source = Box::new(FolderSource::new(Path::new(&cache)));
+        let source = scattered_source(&cache, &CancelToken::new())?;
         let reader = CacheReader::open(source, Some(&teachers)).map_err(cache_error(&cache))?;
         Ok(CacheHandle {
             cache,

@@ -1,13 +1,12 @@
 //! Joining the parts of a build.
 
-use std::path::Path;
-
 use napi::Env;
 use napi::bindgen_prelude::Object;
 use napi_derive::napi;
-use potstill_cache::{CacheError, ComponentId, FolderSource, SEAL_FILE, coverage, read_components, seal};
+use potstill_cache::{CacheError, ComponentId, SEAL_FILE, SourceError, coverage, read_components, seal};
 
 use super::cache_errors::cache_error;
+use super::cache_source::cache_place;
 use crate::core::{Result, run_job};
 
 /// What sealing found in a component's folder.
@@ -28,7 +27,7 @@ pub struct CacheCoverage {
 #[napi(ts_return_type = "Promise<Outcome<string[]>>", catch_unwind)]
 pub fn cache_components(env: &Env, cache: String) -> napi::Result<Object<'_>> {
     run_job(env, "cache", move || {
-        let found = read_components(&FolderSource::new(Path::new(&cache))).map_err(cache_error(&cache))?;
+        let found = read_components(cache_place(&cache)?.source()).map_err(cache_error(&cache))?;
         Ok(found.iter().map(ComponentId::to_string).collect::<Vec<_>>())
     })
 }
@@ -42,10 +41,15 @@ pub fn seal_cache(env: &Env, cache: String, component: String, only_look: bool) 
 
 fn join(cache: &str, component: &str, only_look: bool) -> Result<CacheCoverage> {
     let failed = cache_error(cache);
-    let folder = Path::new(cache);
+    let place = cache_place(cache)?;
     let id: ComponentId = component.parse().map_err(&failed)?;
-    let mut found = coverage(folder, &id).map_err(&failed)?;
-    let state = if folder.join(component).join(SEAL_FILE).exists() {
+    let mut found = coverage(place.clone(), &id).map_err(&failed)?;
+    let is_sealed = match place.source().size(&id.file(SEAL_FILE)) {
+        Ok(_) => true,
+        Err(SourceError::Missing { .. }) => false,
+        Err(error) => return Err(failed(error.into())),
+    };
+    let state = if is_sealed {
         // What a seal lists and is gone, verification tells.
         found.missing.clear();
         "before"
@@ -54,7 +58,7 @@ fn join(cache: &str, component: &str, only_look: bool) -> Result<CacheCoverage> 
     } else if only_look {
         "complete"
     } else {
-        match seal(folder, &id) {
+        match seal(place, &id) {
             Ok(_) => "sealed",
             Err(CacheError::Sealed { .. }) => "before",
             Err(error) => return Err(failed(error)),

@@ -1,6 +1,5 @@
 //! Verification of a cache.
 
-use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -11,7 +10,7 @@ use potstill_cache::{FilesImages, Level, Progress, VerifyOptions, verify};
 use potstill_models::{RecomputeRequest, recompute};
 
 use super::cache_errors::{cache_error, recompute_error};
-use super::cache_source::Cancellable;
+use super::cache_source::streaming_source;
 use crate::core::{CancelToken, OpError, open_device, run_job};
 
 /// How far a verification is; read by polling, so that it costs the verification nothing.
@@ -66,7 +65,7 @@ impl Progress for VerificationProgress {
     }
 }
 
-/// Verifies the cache in a folder, levels 1 and 2: the report as canonical JSON. `images` names the images of a cache in the
+/// Verifies the cache in a folder or at an `s3://` location, levels 1 and 2: the report as canonical JSON. `images` names the images of a cache in the
 /// files layout, as JSON: `{ ids, version, baseSeed }`. With `recomputation`, `{ entries, nonce, models, images }` as JSON,
 /// also level 3, computed on `device`: `cpu` unless given, or `cuda:0`.
 #[napi(ts_return_type = "Promise<Outcome<string>>", catch_unwind)]
@@ -96,8 +95,8 @@ pub fn verify_cache<'env>(
             progress: Some(&progress),
             images: images.as_ref(),
         };
-        let source = Cancellable::new(Path::new(&cache), &cancel);
-        let report = verify(&source, &options);
+        let source = streaming_source(&cache, &cancel)?;
+        let report = verify(&*source, &options);
         cancel.check()?;
         let mut report = report.map_err(&failed)?;
         if let Some(request) = &request {
@@ -105,9 +104,7 @@ pub fn verify_cache<'env>(
                 progress.recomputed.0.store(done, Ordering::Relaxed);
                 progress.recomputed.1.store(total, Ordering::Relaxed);
             };
-            let recomputed = recompute(report, Box::new(source), request, &device, &tell, &|| {
-                cancel.check().is_err()
-            });
+            let recomputed = recompute(report, source, request, &device, &tell, &|| cancel.check().is_err());
             cancel.check()?;
             report = recomputed.map_err(|error| recompute_error(error, &cache))?;
         }
