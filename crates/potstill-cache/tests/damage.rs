@@ -6,7 +6,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
-use common::{build_cache, build_teacher, latents_plan, prediction, teacher_plan, text_plan};
+use common::{build_cache, build_cache_with, build_teacher, latents_plan, prediction, teacher_plan, text_plan};
 use potstill_cache::{
     CacheError, ComponentId, FolderSource, Level, MemorySource, Plan, PredictionKind, Report, Source, VerifyOptions,
     canonical_json, seal, verify,
@@ -147,6 +147,34 @@ fn the_report_is_the_same_from_memory_and_holds_no_paths() {
         images: None,
     };
     assert!(verify(&folder, &level_1).unwrap().statistics.is_empty());
+}
+
+/// Of many shards those of all teachers with the same number are looked at together, and the noise of one is kept for the others.
+#[test]
+fn the_statistics_do_not_depend_on_how_many_shards_there_are() {
+    for kind in [PredictionKind::Epsilon, PredictionKind::V] {
+        let of_shards = |records: u32, seed_of_food: u64| {
+            let cache = tempfile::tempdir().unwrap();
+            build_cache_with(cache.path(), kind, latents_plan(8), |plan, _| {
+                plan.shard_records = records;
+                if plan.id == "food" {
+                    plan.noise.base_seed = seed_of_food;
+                }
+            });
+            report(cache.path())
+        };
+        let (few, many) = (of_shards(16, 42), of_shards(1, 42));
+        assert!(
+            many.components[2].shards >= 32 && many.findings.is_empty(),
+            "{:?}",
+            many.findings
+        );
+        assert_eq!(few.statistics, many.statistics);
+        // Another teacher's noise is taken for its own where it is the same alone.
+        let (few, many) = (of_shards(16, 43), of_shards(1, 43));
+        assert!(many.findings.iter().all(|finding| finding.code == "draws-differ"));
+        assert_eq!(few.statistics, many.statistics);
+    }
 }
 
 #[test]
