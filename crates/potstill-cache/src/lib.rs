@@ -58,7 +58,7 @@ pub use recompute::{
     RecomputedComponent, recompute,
 };
 pub use seal::{Dependencies, Seal, ShardInfo};
-pub use source::{MaybeSend, MaybeSync, MemorySource, OwnedSource, Source, SourceError};
+pub use source::{MaybeSend, MaybeSync, MemorySource, OwnedSource, RemoteFailure, Source, SourceError};
 pub use verify::{
     Band, ComponentReport, FilesImages, Finding, Level, NoiseShare, Progress, Provenance, Report, Severity,
     TeacherStatistics, Verdict, VerifyOptions, verify,

@@ -60,17 +60,8 @@ pub enum SourceError {
         path: String,
     },
     /// A server said no, or did not answer.
-    #[error("{place}: {reason}")]
-    Remote {
-        /// What was asked for, as people call it: `s3://bucket/key`.
-        place: String,
-        /// What is wrong.
-        reason: String,
-        /// What to do about it.
-        remedy: &'static str,
-        /// Whether it is this machine's connection rather than what was asked for.
-        is_here: bool,
-    },
+    #[error(transparent)]
+    Remote(Box<RemoteFailure>),
     /// Anything else.
     #[error("{path} cannot be read: {reason}")]
     Failed {
@@ -79,6 +70,20 @@ pub enum SourceError {
         /// What the system said.
         reason: String,
     },
+}
+
+/// A server that said no, or did not answer.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{place}: {reason}")]
+pub struct RemoteFailure {
+    /// What was asked for, as people call it: `s3://bucket/key`.
+    pub place: String,
+    /// What is wrong.
+    pub reason: String,
+    /// What to do about it.
+    pub remedy: &'static str,
+    /// Whether it is this machine's connection rather than what was asked for.
+    pub is_here: bool,
 }
 
 impl SourceError {
@@ -90,7 +95,7 @@ impl SourceError {
             Self::TooShort { .. } => "Copy the file again, and leave the cache alone while it is read.",
             Self::TooLarge { .. } => "This is no such file of a cache: copy it again, or build the component again.",
             Self::Link { .. } => "Put the file itself there.",
-            Self::Remote { remedy, .. } => remedy,
+            Self::Remote(failure) => failure.remedy,
             Self::Failed { .. } => "Look at the file's permissions and the disk.",
         }
     }

@@ -4,7 +4,7 @@ use std::error::Error;
 
 use object_store::Error as StoreError;
 use object_store::client::{HttpError, HttpErrorKind};
-use potstill_cache::SourceError;
+use potstill_cache::{RemoteFailure, SourceError};
 
 use crate::location::Location;
 
@@ -114,12 +114,12 @@ impl S3Error {
         match self.kind {
             S3ErrorKind::Missing => SourceError::Missing { path },
             S3ErrorKind::TooShort => SourceError::TooShort { path, end },
-            _ => SourceError::Remote {
+            _ => SourceError::Remote(Box::new(RemoteFailure {
                 remedy: self.remedy(),
                 is_here: matches!(self.kind, S3ErrorKind::Unreachable | S3ErrorKind::Interrupted),
                 place: self.place,
                 reason: self.reason,
-            },
+            })),
         }
     }
 

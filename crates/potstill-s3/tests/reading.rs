@@ -11,7 +11,8 @@ use std::sync::Arc;
 
 use common::{BUCKET, Server, copy};
 use potstill_cache::{
-    CacheError, CacheReader, FolderSource, Level, PredictionKind, Rows, Source, SourceError, VerifyOptions, verify,
+    CacheError, CacheReader, FolderSource, Level, PredictionKind, RemoteFailure, Rows, Source, SourceError,
+    VerifyOptions, verify,
 };
 use potstill_s3::{Bucket, S3ErrorKind, S3Source};
 
@@ -111,9 +112,9 @@ fn what_keeps_from_reading_is_an_error_and_no_finding() {
     source.list().unwrap();
     server.stop();
     match verify(&source, &OPTIONS) {
-        Err(CacheError::Source(SourceError::Remote { place, is_here, .. })) => {
-            assert!(place.starts_with("s3://caches/a/"), "{place}");
-            assert!(is_here);
+        Err(CacheError::Source(SourceError::Remote(failure))) => {
+            assert!(failure.place.starts_with("s3://caches/a/"), "{failure}");
+            assert!(failure.is_here);
         }
         other => panic!("{other:?}"),
     }
@@ -144,13 +145,14 @@ fn refusals_name_the_place_and_the_remedy_and_no_secret() {
     let kind = |location: &str, others: &[(&str, &str)]| {
         let source = S3Source::streaming(server.open(location, others).unwrap());
         match source.list().unwrap_err() {
-            SourceError::Remote {
-                place,
-                reason,
-                remedy,
-                is_here,
-            } => {
-                assert!(!format!("{place} {reason} {remedy}").contains("wrong-secret"));
+            SourceError::Remote(failure) => {
+                assert!(!format!("{failure:?}").contains("wrong-secret"));
+                let RemoteFailure {
+                    place,
+                    reason,
+                    remedy,
+                    is_here,
+                } = *failure;
                 (place, reason, remedy, is_here)
             }
             other => panic!("{other:?}"),
@@ -190,5 +192,5 @@ fn whoever_gives_up_does_not_wait() {
     let location = "s3://caches/a".parse().unwrap();
     let bucket = Bucket::with_variables(location, Arc::new(|| true), server.variables(&[])).unwrap();
     let source = S3Source::streaming(bucket);
-    assert!(matches!(source.list(), Err(SourceError::Remote { is_here: true, .. })));
+    assert!(matches!(source.list(), Err(SourceError::Remote(failure)) if failure.is_here));
 }

@@ -12,8 +12,8 @@ pub fn cache_error(cache: &str) -> impl Fn(CacheError) -> OpError + '_ {
             CacheError::Io(_) => "ERR_FILE_ACCESS",
             CacheError::Source(source) | CacheError::Record { source, .. } => match source {
                 SourceError::Missing { .. } => "ERR_CACHE_MISSING",
-                SourceError::Remote { is_here: true, .. } => "ERR_S3_UNREACHABLE",
-                SourceError::Remote { .. } => "ERR_S3_REFUSED",
+                SourceError::Remote(failure) if failure.is_here => "ERR_S3_UNREACHABLE",
+                SourceError::Remote(_) => "ERR_S3_REFUSED",
                 _ => "ERR_CACHE_UNREADABLE",
             },
             CacheError::Plan { .. } => "ERR_CACHE_PLAN",
@@ -29,25 +29,17 @@ pub fn cache_error(cache: &str) -> impl Fn(CacheError) -> OpError + '_ {
         };
         match error {
             CacheError::Io(error) => error.into(),
-            CacheError::Source(SourceError::Remote {
-                place,
-                reason,
-                remedy,
-                is_here,
-            })
+            CacheError::Source(SourceError::Remote(failure))
             | CacheError::Record {
-                source:
-                    SourceError::Remote {
-                        place,
-                        reason,
-                        remedy,
-                        is_here,
-                    },
+                source: SourceError::Remote(failure),
                 ..
-            } => match is_here {
-                true => OpError::machine(code, reason).at(place).remedy(remedy),
-                false => OpError::input(code, reason).at(place).remedy(remedy),
-            },
+            } => {
+                let error = match failure.is_here {
+                    true => OpError::machine(code, &failure.reason),
+                    false => OpError::input(code, &failure.reason),
+                };
+                error.at(&failure.place).remedy(failure.remedy)
+            }
             other => {
                 let remedy = other.remedy();
                 let error = OpError::input(code, other).at(cache);
