@@ -1,4 +1,4 @@
-import { mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs';
+import { mkdtempSync, readdirSync, readFileSync, rmSync, statSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import type { Browser } from './chromium/browser.ts';
@@ -34,8 +34,9 @@ export class VerifyPage {
     await this.page.click('#download');
     for (;;) {
       const [name] = readdirSync(this.#downloads).filter((file) => !file.endsWith('.crdownload'));
-      if (name !== undefined) {
-        const path = join(this.#downloads, name);
+      const path = join(this.#downloads, name ?? '');
+      // The browser takes the name first, by a file without content, and puts what it has downloaded in its place.
+      if (name !== undefined && statSync(path).size > 0) {
         const text = readFileSync(path, 'utf8');
         if (name !== 'potstill-verification.json') throw new Error(`it was saved as ${name}`);
         rmSync(path);
