@@ -1,11 +1,13 @@
 import { readdirSync, readFileSync, rmSync, truncateSync } from 'node:fs';
 import { join } from 'node:path';
-import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { afterAll, beforeAll, describe, expect, it, vi } from 'vitest';
 import { loadEngine } from '../ts/native/index.ts';
 import { BUCKET, S3Server } from './support/s3-server.ts';
 import { makeTinyProject, type TinyProject } from './support/tiny-project.ts';
 
 const COMPILING_MS = 900_000;
+/** Up to nine programs after one another, each with its retries. */
+vi.setConfig({ testTimeout: 300_000 });
 
 let server: S3Server;
 let project: TinyProject;
@@ -16,8 +18,8 @@ beforeAll(async () => {
   expect(code, stderr).toBe(0);
 }, COMPILING_MS);
 afterAll(() => {
-  server[Symbol.dispose]();
-  project[Symbol.dispose]();
+  server?.[Symbol.dispose]();
+  project?.[Symbol.dispose]();
 });
 
 const place = (prefix: string): string => `s3://${BUCKET}/${prefix}`;

@@ -3,7 +3,7 @@ import { expect, test } from 'vitest';
 import { watchOthers } from './busy.ts';
 
 /** A process that computes for a while and says so. */
-const SPIN = "const end = performance.now() + 800; while (performance.now() < end); console.log('done')";
+const SPIN = "const end = performance.now() + 2000; while (performance.now() < end); console.log('done')";
 
 async function spin(): Promise<{ readonly pid: number | undefined; readonly done: Promise<void> }> {
   const child = spawn(process.execPath, ['-e', `${SPIN}; process.stdin.resume()`]);
@@ -29,7 +29,6 @@ test.runIf(process.platform === 'linux')(
     idle.kill();
     expect(besideIdle - besideIt).toBeGreaterThan(0.1);
     expect(besideIdle - besideMe).toBeGreaterThan(0.1);
-    expect(await (await watchOthers(process.pid))()).toBeUndefined(); // no time has passed
     expect(await (await watchOthers(2 ** 30))()).toBeUndefined();
   },
 );

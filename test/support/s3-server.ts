@@ -51,7 +51,10 @@ export class S3Server implements Disposable {
   /** Runs the built command line with the server's variables, changed by `others`. */
   potstill(words: readonly string[], others: Readonly<Record<string, string>> = {}): Promise<Outcome> {
     const variables = Object.entries({ ...this.variables, ...others }).map(([name, value]) => `${name}=${value}`);
-    return execute('env', [...variables, process.execPath, MAIN, ...words], ROOT);
+    // Nothing of this machine's own.
+    const foreign = Object.keys(process.env).filter((name) => /^AWS_|_proxy$/i.test(name));
+    const without = foreign.flatMap((name) => ['-u', name]);
+    return execute('env', [...without, ...variables, process.execPath, MAIN, ...words], ROOT);
   }
 
   [Symbol.dispose](): void {

@@ -1,4 +1,4 @@
-import { lstatSync, readdirSync } from 'node:fs';
+import { constants, lstatSync, openSync, readdirSync } from 'node:fs';
 import { join } from 'node:path';
 import { HeldFile } from './held-file.ts';
 import { type CacheSource, isSourceFailure, MAX_CACHE_DEPTH, type SourceFailure, sourceFailure } from './source.ts';
@@ -35,10 +35,12 @@ export class FolderSource implements CacheSource, Disposable {
   read(path: string, offset: number, target: Uint8Array): number {
     return this.#try(() => {
       const known = this.#sized?.path === path ? this.#sized.full : undefined;
-      const refuseLinks = (): void => {
+      const open = (full: string): number => {
         if (known === undefined) this.size(path);
+        // It may have become a link since.
+        return openSync(full, constants.O_RDONLY | (constants.O_NOFOLLOW ?? 0));
       };
-      const count = this.#file.read(known ?? this.#full(path), offset, target, refuseLinks);
+      const count = this.#file.read(known ?? this.#full(path), offset, target, open);
       if (count < target.length) throw sourceFailure('too-short', 'ends early');
       return count;
     });
@@ -85,6 +87,7 @@ export class FolderSource implements CacheSource, Disposable {
 /** The system's words name languages, versions and full paths; a report says the same everywhere. */
 function explain(thrown: unknown): SourceFailure {
   const { code, errno } = thrown as NodeJS.ErrnoException;
+  if (code === 'ELOOP') return sourceFailure('link', 'a symbolic link');
   if (code === 'ENOENT') return sourceFailure('missing', 'no such file');
   if (code === 'EACCES' || code === 'EPERM') return sourceFailure('failed', 'permission denied');
   if (errno !== undefined) return sourceFailure('failed', `the system's error ${Math.abs(errno)}`);

@@ -10,11 +10,11 @@ export class HeldFile implements Disposable {
   /**
    * Fills a buffer from `offset` on; gives the number of bytes, fewer than it has room for where the file ends before.
    *
-   * @param allow called with the path before a file is opened; what it throws keeps it from that
+   * @param open opens a file, where not as usual
    */
-  read(path: string, offset: number, buffer: Uint8Array, allow: (path: string) => void = () => {}): number {
+  read(path: string, offset: number, buffer: Uint8Array, open: (path: string) => number = openToRead): number {
     const { length } = buffer;
-    const descriptor = this.#descriptor(path, allow);
+    const descriptor = this.#descriptor(path, open);
     let filled = 0;
     while (filled < length) {
       const count = readSync(descriptor, buffer, filled, length - filled, offset + filled);
@@ -29,12 +29,13 @@ export class HeldFile implements Disposable {
     this.#open = undefined;
   }
 
-  #descriptor(path: string, allow: (path: string) => void): number {
+  #descriptor(path: string, open: (path: string) => number): number {
     if (this.#open?.path === path) return this.#open.descriptor;
     this[Symbol.dispose]();
-    allow(path);
-    const descriptor = openSync(path, 'r');
+    const descriptor = open(path);
     this.#open = { path, descriptor };
     return descriptor;
   }
 }
+
+const openToRead = (path: string): number => openSync(path, 'r');

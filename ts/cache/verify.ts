@@ -87,7 +87,7 @@ export async function verifyCache(folder: string, options: VerifyOptions = {}): 
     };
   };
   const inWasm = chooseBackend(backend, folder) === 'wasm';
-  if (inWasm && device !== undefined && device !== 'cpu') {
+  if (inWasm && device !== undefined && device !== 'cpu' && device !== 'auto') {
     throw inputError('ERR_DEVICE', `WASM computes on the CPU, not on ${device}`, {
       where: '--device',
       remedy: 'Leave --device out, or verify with --backend native.',

@@ -53,7 +53,12 @@ export async function validate(recipe: ResolvedRecipe, options: ValidateOptions)
   const encoding = adaptsText ? [{ model: encodersOf(recipe), part: 'text' as const }] : [];
   const before = needsPrior(recipe) ? [{ model: recipe.student.model, part: 'unet' as const, what: 'prior' }] : [];
   const asked = needsTeachers(recipe) ? recipe.teachers : [];
-  const beside = asked.map(({ id, model }) => ({ model, part: 'unet' as const, what: `teacher ${id}` }));
+  const beside = asked.map(({ id, model, storage }) => ({
+    model,
+    part: 'unet' as const,
+    what: `teacher ${id}`,
+    dtype: storage,
+  }));
   const engine = options.engine ?? (await loadEngine({ device: recipe.device, say: (line) => progress.log(line) }));
   await requireModelMemory([{ model: weights, part: 'unet' }, ...encoding, ...before, ...beside], engine.device);
   const cache = await ensureCache(recipe, engine, { progress, signal });

@@ -164,6 +164,19 @@ pub enum CacheError {
 }
 
 impl CacheError {
+    /// Whether a server failed, which says nothing of the cache.
+    #[must_use]
+    pub fn is_remote(&self) -> bool {
+        matches!(
+            self,
+            Self::Source(SourceError::Remote(_))
+                | Self::Record {
+                    source: SourceError::Remote(_),
+                    ..
+                }
+        )
+    }
+
     /// A stable name of the kind of failure.
     #[must_use]
     pub fn code(&self) -> &'static str {

@@ -145,6 +145,12 @@ pub struct CacheReader {
 }
 
 impl CacheReader {
+    /// Why the source itself fails, where it does: then nothing that could not be read is the cache's fault.
+    #[must_use]
+    pub fn failure(&self) -> Option<CacheError> {
+        self.source.failure().map(CacheError::from)
+    }
+
     /// Opens a cache with these teachers; with `None`, with all that it has.
     ///
     /// Checks that every component is sealed, that seals name their plans, and that teachers refer to the latents and text

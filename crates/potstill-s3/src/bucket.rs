@@ -79,7 +79,10 @@ impl Bucket {
     /// # Errors
     /// [`S3ErrorKind::Configuration`] naming the variable.
     pub fn open(location: Location, interrupted: Arc<Interrupted>) -> Result<Self, S3Error> {
-        Self::with_variables(location, interrupted, std::env::vars())
+        // What is no text is none of S3's variables.
+        let text =
+            std::env::vars_os().filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)));
+        Self::with_variables(location, interrupted, text)
     }
 
     /// As these variables of an environment say.
@@ -105,15 +108,14 @@ impl Bucket {
             },
         };
         let mut builder = AmazonS3Builder::new().with_client_options(timeouts).with_retry(retry);
-        let (mut endpoint, mut plain) = (None, false);
+        let (mut for_s3, mut endpoint, mut plain) = (None, None, false);
         for (name, value) in variables {
             if !name.starts_with("AWS_") || value.is_empty() {
                 continue;
             }
             match name.as_str() {
-                "AWS_ENDPOINT_URL" | "AWS_ENDPOINT_URL_S3" | "AWS_ENDPOINT" => {
-                    endpoint = Some((name.clone(), value.clone()))
-                }
+                "AWS_ENDPOINT_URL_S3" => for_s3 = Some((name.clone(), value.clone())),
+                "AWS_ENDPOINT_URL" | "AWS_ENDPOINT" => endpoint = Some((name.clone(), value.clone())),
                 "AWS_ALLOW_HTTP" => {
                     plain = matches!(value.to_ascii_lowercase().as_str(), "1" | "true" | "on" | "yes" | "y")
                 }
@@ -125,7 +127,8 @@ impl Bucket {
                 builder = builder.with_config(key, value);
             }
         }
-        if let Some((name, value)) = endpoint {
+        // Of both, that for S3 counts.
+        if let Some((name, value)) = for_s3.or(endpoint) {
             if !value.starts_with("http://") && !value.starts_with("https://") {
                 return Err(wrong(format!("{name} begins with neither https:// nor http://")));
             }

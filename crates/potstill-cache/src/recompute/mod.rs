@@ -165,6 +165,10 @@ pub fn recompute<P: Predictor>(
         for entry in drawn {
             progress(done, total);
             check.entry(predictor, entry)?;
+            // What a server did not give is no finding.
+            if let Some(error) = reader.failure() {
+                return Err(error.into());
+            }
             done += 1;
         }
         components.push(check.finish(entries));

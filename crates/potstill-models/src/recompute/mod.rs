@@ -91,7 +91,7 @@ pub fn recompute(
     }
     let reader = match CacheReader::open(source, None) {
         Ok(reader) => reader,
-        Err(_) if !report.ok() => return Ok(report),
+        Err(error) if !report.ok() && !error.is_remote() => return Ok(report),
         Err(error) => return Err(error.into()),
     };
     let models: Vec<&Path> = request.models.iter().map(Path::new).collect();

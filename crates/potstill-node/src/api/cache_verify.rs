@@ -89,7 +89,6 @@ pub fn verify_cache<'env>(
             .map(|json| RecomputeRequest::parse(&json))
             .transpose()
             .map_err(&failed)?;
-        let device = open_device(device.as_deref().unwrap_or("cpu"))?;
         let options = VerifyOptions {
             level: Level::Determinism,
             progress: Some(&progress),
@@ -100,6 +99,7 @@ pub fn verify_cache<'env>(
         cancel.check()?;
         let mut report = report.map_err(&failed)?;
         if let Some(request) = &request {
+            let device = open_device(device.as_deref().unwrap_or("cpu"))?;
             let tell = |done, total| {
                 progress.recomputed.0.store(done, Ordering::Relaxed);
                 progress.recomputed.1.store(total, Ordering::Relaxed);
